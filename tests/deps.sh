@@ -1,0 +1,26 @@
+#!/bin/sh
+# Install the named Debian packages that are missing.  With nothing missing it needs no root.
+set -eu
+
+missing() {
+	for p in "$@"; do
+		case $(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null) in
+		installed*) ;;
+		*) printf ' %s' "$p" ;;
+		esac
+	done
+}
+
+want=$(missing "$@")
+[ -n "$want" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+	echo "These packages are missing. As root:" >&2
+	echo "  apt-get install -y --no-install-recommends$want" >&2
+	exit 1
+fi
+echo "installing:$want"
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086
+install() { apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 $want >&2; }
+# Package lists older than the archive name files that are gone: refresh them once.
+install || { apt-get update -qq && install; }
