@@ -71,8 +71,9 @@ void keyclient_wipe(struct keyclient_grant *g);	/* wipes and frees g->key; NULL 
 /*
  * The rest speaks to the admin socket.  keyclient_add() makes the first key of a club; until
  * keyclient_activate() it is pre-active: not given out by keyclient_get(), and a second add of
- * the same club replaces it.  Errors as above, and -EEXIST: the club has an active key;
- * activate: -ENOENT no such club, -ESTALE another club id.
+ * the same club replaces it.  Errors as above, and -EEXIST: the club has an active key; -EINVAL
+ * not a name a club can have (clubname.h);
+ * activate: -ENOENT no such club, -ESTALE another club id.  Activating twice is not an error.
  */
 int keyclient_add(struct keyclient *c, const char *club, const uint8_t *store_id,
 		  const uint8_t *club_id, struct keyclient_grant *out);

@@ -1,0 +1,213 @@
+#include <errno.h>
+#include <string.h>
+
+#include "bytes.h"
+#include "wire.h"
+
+static const uint8_t wire_magic[4] = { 'K', 'Y', 'D', '1' };
+
+#define BIT(tag) (1U << (tag))
+static_assert(WIRE_TAG_END <= 32, "one bit per tag");
+
+enum wire_kind { WIRE_KIND_U32 = 1, WIRE_KIND_U64, WIRE_KIND_BYTES, WIRE_KIND_TEXT };
+
+static const struct {
+	enum wire_kind kind;
+	uint16_t min, max;
+} wire_tags[WIRE_TAG_END] = {
+	[WIRE_SOFTWARE] = { WIRE_KIND_TEXT, 1, 31 },
+	[WIRE_CLUB] = { WIRE_KIND_TEXT, 1, 200 },
+	[WIRE_CLUB_ID] = { WIRE_KIND_BYTES, 16, 16 },
+	[WIRE_STORE_ID] = { WIRE_KIND_BYTES, 16, 16 },
+	[WIRE_ACTING_UID] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_ACTING_GID] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_ACTING_PID] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_PURPOSE] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_KEY_BYTES] = { WIRE_KIND_BYTES, 32, 32 },
+	[WIRE_EPOCH] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_TTL_S] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_SEQ] = { WIRE_KIND_U64, 8, 8 },
+	[WIRE_CODE] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_RETRY_S] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_CLUBS] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_UPTIME_S] = { WIRE_KIND_U64, 8, 8 },
+	[WIRE_PID] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_FEATURES] = { WIRE_KIND_U32, 4, 4 },
+};
+
+static const struct {
+	const char *name;	/* NULL: not a packet of this version */
+	uint32_t need, may;	/* tags that must, and that may also, be there */
+} wire_types[WIRE_TYPE_END] = {
+	[WIRE_HELLO] = { "HELLO", BIT(WIRE_SOFTWARE) | BIT(WIRE_FEATURES), 0 },
+	[WIRE_HELLO_OK] = { "HELLO_OK", BIT(WIRE_SOFTWARE) | BIT(WIRE_FEATURES), 0 },
+	[WIRE_GET] = { "GET", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID) | BIT(WIRE_ACTING_UID) |
+		       BIT(WIRE_ACTING_GID) | BIT(WIRE_ACTING_PID) | BIT(WIRE_PURPOSE), 0 },
+	[WIRE_KEY] = { "KEY", BIT(WIRE_KEY_BYTES) | BIT(WIRE_EPOCH) | BIT(WIRE_TTL_S) |
+		       BIT(WIRE_SEQ), 0 },
+	[WIRE_DENY] = { "DENY", BIT(WIRE_CODE), BIT(WIRE_SEQ) | BIT(WIRE_RETRY_S) },
+	[WIRE_STATUS] = { "STATUS", 0, 0 },
+	[WIRE_STATUS_OK] = { "STATUS_OK", BIT(WIRE_SOFTWARE) | BIT(WIRE_SEQ) | BIT(WIRE_CLUBS) |
+			     BIT(WIRE_UPTIME_S) | BIT(WIRE_PID), 0 },
+	[WIRE_PING] = { "PING", 0, 0 },
+	[WIRE_PONG] = { "PONG", 0, 0 },
+	[WIRE_DONE] = { "DONE", BIT(WIRE_SEQ), 0 },
+	[WIRE_ADD] = { "ADD", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID) | BIT(WIRE_STORE_ID), 0 },
+	[WIRE_ACTIVATE] = { "ACTIVATE", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID), 0 },
+};
+
+const char *wire_type_name(unsigned int type)
+{
+	return type < WIRE_TYPE_END && wire_types[type].name ? wire_types[type].name : "?";
+}
+
+void wire_init(struct wire_packet *p, enum wire_type type, uint32_t req_id)
+{
+	memset(p, 0, sizeof(*p));
+	p->type = type;
+	p->req_id = req_id;
+}
+
+void wire_put_num(struct wire_packet *p, enum wire_tag tag, uint64_t num)
+{
+	p->present |= BIT(tag);
+	p->field[tag].num = num;
+	p->field[tag].len = wire_tags[tag].max;
+}
+
+void wire_put_bytes(struct wire_packet *p, enum wire_tag tag, const void *bytes, size_t len)
+{
+	p->present |= BIT(tag);
+	p->field[tag].bytes = bytes;
+	/* A length that does not fit is made one that wire_encode() refuses. */
+	p->field[tag].len = len > UINT16_MAX ? UINT16_MAX : (uint16_t)len;
+}
+
+static bool wire_fields_fit(const struct wire_packet *p)
+{
+	uint32_t need = wire_types[p->type].need;
+
+	return (p->present & need) == need && !(p->present & ~(need | wire_types[p->type].may));
+}
+
+/* Check a field's size, and its bytes where they are text. */
+static bool wire_value_ok(unsigned int tag, const uint8_t *bytes, size_t len)
+{
+	if (tag == 0 || tag >= WIRE_TAG_END)
+		return false;
+	if (len < wire_tags[tag].min || len > wire_tags[tag].max)
+		return false;
+	return wire_tags[tag].kind != WIRE_KIND_TEXT || !memchr(bytes, 0, len);
+}
+
+static int wire_decode_body(const uint8_t *raw, size_t len, struct wire_packet *p)
+{
+	unsigned int last = 0;
+	size_t off = 0;
+
+	while (off < len) {
+		unsigned int tag;
+		uint16_t vlen;
+
+		if (len - off < 4)
+			return -EPROTO;
+		tag = get_be16(raw + off);
+		vlen = get_be16(raw + off + 2);
+		off += 4;
+		if (tag <= last || vlen > len - off || !wire_value_ok(tag, raw + off, vlen))
+			return -EPROTO;
+		switch (wire_tags[tag].kind) {
+		case WIRE_KIND_U32:
+			p->field[tag].num = get_be32(raw + off);
+			break;
+		case WIRE_KIND_U64:
+			p->field[tag].num = get_be64(raw + off);
+			break;
+		case WIRE_KIND_BYTES:
+		case WIRE_KIND_TEXT:
+			p->field[tag].bytes = raw + off;
+			break;
+		}
+		p->field[tag].len = vlen;
+		p->present |= BIT(tag);
+		last = tag;
+		off += vlen;
+	}
+	return 0;
+}
+
+int wire_decode(const uint8_t *raw, size_t len, struct wire_packet *out)
+{
+	struct wire_packet p;
+	int r;
+
+	if (len < WIRE_HDR_SIZE || len > WIRE_PACKET_MAX)
+		return -EPROTO;
+	if (memcmp(raw + WIRE_HDR_MAGIC, wire_magic, sizeof(wire_magic)) != 0)
+		return -EPROTO;
+	if (raw[WIRE_HDR_VERSION] != WIRE_PROTO_VERSION)
+		return -ENOTSUP;
+	if (get_be16(raw + WIRE_HDR_FLAGS) != 0)
+		return -EPROTO;
+	if (get_be32(raw + WIRE_HDR_BODY_LEN) != len - WIRE_HDR_SIZE)
+		return -EPROTO;
+	if (raw[WIRE_HDR_TYPE] >= WIRE_TYPE_END || !wire_types[raw[WIRE_HDR_TYPE]].name)
+		return -EPROTO;
+	wire_init(&p, (enum wire_type)raw[WIRE_HDR_TYPE], get_be32(raw + WIRE_HDR_REQ_ID));
+	r = wire_decode_body(raw + WIRE_HDR_SIZE, len - WIRE_HDR_SIZE, &p);
+	if (r < 0)
+		return r;
+	if (!wire_fields_fit(&p))
+		return -EPROTO;
+	*out = p;
+	return 0;
+}
+
+static void wire_encode_value(unsigned int tag, const struct wire_field *f, uint8_t *at)
+{
+	switch (wire_tags[tag].kind) {
+	case WIRE_KIND_U32:
+		put_be32(at, (uint32_t)f->num);
+		break;
+	case WIRE_KIND_U64:
+		put_be64(at, f->num);
+		break;
+	case WIRE_KIND_BYTES:
+	case WIRE_KIND_TEXT:
+		memcpy(at, f->bytes, f->len);
+		break;
+	}
+}
+
+int wire_encode(const struct wire_packet *p, uint8_t *raw, size_t size)
+{
+	size_t off = WIRE_HDR_SIZE;
+
+	if (p->type >= WIRE_TYPE_END || !wire_types[p->type].name || !wire_fields_fit(p))
+		return -EINVAL;
+	if (size < WIRE_HDR_SIZE)
+		return -EMSGSIZE;
+	for (unsigned int tag = 1; tag < WIRE_TAG_END; tag++) {
+		const struct wire_field *f = &p->field[tag];
+
+		if (!wire_has(p, (enum wire_tag)tag))
+			continue;
+		if (!wire_value_ok(tag, f->bytes, f->len))
+			return -EINVAL;
+		if (wire_tags[tag].kind == WIRE_KIND_U32 && f->num > UINT32_MAX)
+			return -EINVAL;
+		if (size - off < 4U + f->len)
+			return -EMSGSIZE;
+		put_be16(raw + off, (uint16_t)tag);
+		put_be16(raw + off + 2, f->len);
+		wire_encode_value(tag, f, raw + off + 4);
+		off += 4U + f->len;
+	}
+	memcpy(raw + WIRE_HDR_MAGIC, wire_magic, sizeof(wire_magic));
+	raw[WIRE_HDR_VERSION] = WIRE_PROTO_VERSION;
+	raw[WIRE_HDR_TYPE] = (uint8_t)p->type;
+	put_be16(raw + WIRE_HDR_FLAGS, 0);
+	put_be32(raw + WIRE_HDR_REQ_ID, p->req_id);
+	put_be32(raw + WIRE_HDR_BODY_LEN, (uint32_t)(off - WIRE_HDR_SIZE));
+	return (int)off;
+}
