@@ -10,7 +10,7 @@ JOBS	?= $(shell nproc)
 PYTHON	?= /usr/bin/python3
 # Optional sample databases for the demo and the tests; what needs them is skipped without.
 ACCESS_FILES ?= $(CURDIR)/../shared/data/access
-export ACCESS_FILES PYTHON
+export ACCESS_FILES PYTHON WERROR
 
 ifdef CLANG
 CC	:= clang
@@ -131,9 +131,9 @@ unit: $(TESTS)	## run the unit tests
 	$(Q)B=$(B) tests/unit/run.sh $(TESTS)
 
 e2e: all	## run the tests that mount; T='-k word' selects
-	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) CLUBFS_SAN=$(SAN)$(TSAN) CLUBFS_RESULTS=$(RESULTS) \
-		$(PYTHON) -B -m pytest -p no:cacheprovider -c tests/e2e/pytest.ini \
-		--rootdir=tests/e2e tests/e2e $(T)
+	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) CLUBFS_SAN=$(SAN)$(TSAN) $(PYTHON) -B -m pytest \
+		-p no:cacheprovider -c tests/e2e/pytest.ini --rootdir=tests/e2e -n $(JOBS) \
+		tests/e2e $(T)
 
 san:	## unit tests and mounts again with ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory SAN=1 unit e2e
