@@ -101,10 +101,11 @@ $(B)/clubfs: $(B)/fs/mount/main.o $(MOUNT) $(STORE) $(KEYLIB)
 $(B)/clubfs: LDLIBS += $(FUSE_LIBS)
 $(B)/clubkeyd: $(B)/keyd/main.o $(KEYD) $(KEYLIB)
 $(B)/clubctl: $(B)/tools/clubctl/main.o $(CTL) $(STORE) $(KEYLIB)
+$(B)/clubctl: LDLIBS += -ljson-c
 # A static pattern: "%: deps" without a recipe would be ignored and link an empty, passing test.
 $(TESTS): $(B)/test_%: $(B)/tests/unit/test_%.o $(call OBJ,$(TESTHELP)) \
 			$(CTL) $(MOUNT) $(STORE) $(KEYD) $(KEYLIB)
-$(TESTS): LDLIBS += $(FUSE_LIBS) $(TEST_LIBS)
+$(TESTS): LDLIBS += $(FUSE_LIBS) $(TEST_LIBS) -ljson-c
 $(PROGS) $(TESTS):
 	@echo '  LD      $@'
 	$(Q)$(LINK) $(filter %.o %.a,$^) $(LDLIBS) $(BASE_LIBS)
@@ -176,7 +177,7 @@ format-diff:	## what clang-format would change; advice, not a gate
 ##### Installing what is needed, and what was built
 
 APT_BUILD := gcc libc6-dev pkg-config libfuse3-dev libsodium-dev libssl-dev libxxhash-dev \
-	     libsystemd-dev
+	     libsystemd-dev libjson-c-dev
 APT_DEMO := $(APT_BUILD) fuse3 sqlite3 mdbtools python3 util-linux procps
 APT_TEST := $(APT_DEMO) clang clang-tidy cppcheck mandoc libcriterion-dev python3-pytest \
 	    python3-pytest-xdist python3-cryptography attr acl rsync strace

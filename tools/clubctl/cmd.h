@@ -1,0 +1,12 @@
+/* cmd.h - the commands of clubctl.  Each returns an enum ctl_exit. */
+#ifndef TOOLS_CLUBCTL_CMD_H
+#define TOOLS_CLUBCTL_CMD_H
+
+#include "ctl.h"
+
+int cmd_init(const struct ctl_args *args);
+int cmd_add(const struct ctl_args *args);
+int cmd_list(const struct ctl_args *args);
+int cmd_status(const struct ctl_args *args);
+
+#endif

@@ -1,0 +1,92 @@
+/* clubctl - operate stores, clubs and the key daemon. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "keyd/lib/log.h"
+
+#ifndef CLUBFS_VERSION
+#define CLUBFS_VERSION "0.1"
+#endif
+
+static const struct ctl_command commands[] = {
+	{ "init", "STORE", "make an empty store in a new or empty directory",
+	  cmd_init, 1, 1, false },
+	{ "add", "STORE CLUB...", "make clubs, each with a key of its own in the key daemon",
+	  cmd_add, 2, -1, false },
+	{ "list", "STORE [--json]", "the clubs of a store, sorted; needs no key",
+	  cmd_list, 1, 1, true },
+	{ "status", "[STORE] [--json]", "is the key daemon up; who has the store mounted",
+	  cmd_status, 0, 1, true },
+};
+static const size_t command_count = sizeof(commands) / sizeof(commands[0]);
+
+static void usage_command(FILE *fp, const struct ctl_command *cmd)
+{
+	fprintf(fp, "  clubctl %s %s\n        %s\n", cmd->name, cmd->args, cmd->help);
+}
+
+static void usage(FILE *fp)
+{
+	fputs("usage:\n", fp);
+	for (size_t i = 0; i < command_count; i++)
+		usage_command(fp, &commands[i]);
+	fputs("  clubctl [COMMAND] --help\n  clubctl --version\n"
+	      "CLUBKEYD_RUN names the directory of the key daemon's sockets (/run/clubkeyd).\n"
+	      "Exit status: 0 done, 1 failed, 2 wrong usage.\n", fp);
+}
+
+static const struct ctl_command *command_find(const char *name)
+{
+	for (size_t i = 0; i < command_count; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static bool wants_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--help") == 0)
+			return true;
+	return false;
+}
+
+static int command_run(const struct ctl_command *cmd, int argc, char **argv)
+{
+	struct ctl_args args;
+
+	if (wants_help(argc, argv)) {
+		fputs("usage:\n", stdout);
+		usage_command(stdout, cmd);
+		return CTL_DONE;
+	}
+	if (!ctl_parse(cmd, argc, argv, &args)) {
+		fputs("usage:\n", stderr);
+		usage_command(stderr, cmd);
+		return CTL_USAGE;
+	}
+	return cmd->run(&args);
+}
+
+int main(int argc, char **argv)
+{
+	const struct ctl_command *cmd = argc > 1 ? command_find(argv[1]) : NULL;
+
+	log_init("clubctl");
+	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+		usage(stdout);
+		return ctl_flush(CTL_DONE);
+	}
+	if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+		puts("clubctl " CLUBFS_VERSION);
+		return ctl_flush(CTL_DONE);
+	}
+	if (!cmd) {
+		if (argc > 1)
+			log_err(0, "unknown command '%s'", ctl_name(argv[1]));
+		usage(stderr);
+		return CTL_USAGE;
+	}
+	return ctl_flush(command_run(cmd, argc - 1, argv + 1));
+}
