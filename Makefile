@@ -168,7 +168,7 @@ lint: check-style	## cppcheck and clang-tidy
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
 		--error-exitcode=1 --suppress=missingIncludeSystem -D_GNU_SOURCE -I. -j$(JOBS) \
 		$(MODULES) $(MAINS)
-	$(Q)printf '%s\n' $(MODULES) $(MAINS) | xargs -P$(JOBS) -n4 sh -c \
+	$(Q)printf '%s\n' $(MODULES) $(MAINS) | xargs -P$(JOBS) -n1 sh -c \
 		'clang-tidy --quiet "$$@" -- $(LANG_FLAGS) $(BASE_CFLAGS) $(FUSE_CFLAGS) 2>/dev/null' -
 
 format-diff:	## what clang-format would change; advice, not a gate
