@@ -1,10 +1,10 @@
 /*
- * file.h - the contents of one regular file: authenticated blocks under a Merkle tree whose root
- * is the header page (FORMAT.md 4, 5).
+ * file.h - the contents of one regular file: authenticated blocks under a tree of index pages
+ * whose root is the header page (FORMAT.md 4).
  *
  * Offsets and lengths are plaintext bytes.  Safe from any thread: readers share, writers of one
  * file exclude each other and the readers.  Returns >= 0 or -errno: -EBADMSG a tag does not
- * verify, -EUCLEAN malformed; either is logged once with the file, offset and kind.
+ * verify, -EUCLEAN malformed; either is logged where it is seen, with file, offset and kind.
  */
 #ifndef FS_STORE_FILE_H
 #define FS_STORE_FILE_H
@@ -15,14 +15,56 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "fs/store/backend.h"
+#include "fs/store/filehdr.h"
+
 struct file;
+
+/* What a file needs from the club it belongs to.  Copied; the keys are not kept. */
+struct file_env {
+	struct backend *b;
+	const uint8_t *club_key;
+	uint32_t epoch;
+	/* writes the file's path in the store into @buf, for messages */
+	void (*describe)(void *arg, char *buf, size_t size);
+	void *arg;
+};
+
+/*
+ * file_new(): the contents of a just created, empty ciphertext file @fd, which it takes over on
+ * success.  Nothing is written before file_flush().  @id NULL: a random one.
+ */
+int file_new(const struct file_env *env, int fd, enum filehdr_kind kind,
+	     const uint8_t id[FILEHDR_ID_LEN], const uint8_t parent[FILEHDR_ID_LEN],
+	     struct file **out);
+
+/*
+ * file_load(): read and verify the header of @fd, taken over on success.  @id, if not NULL, is
+ * the id the header must carry.  -ENOTSUP: made by a newer version.
+ */
+int file_load(const struct file_env *env, int fd, bool writable, enum filehdr_kind kind,
+	      const uint8_t id[FILEHDR_ID_LEN], struct file **out);
+
+/* file_close(): flush and free, also when the flush fails.  0 or -errno.  NULL is fine. */
+int file_close(struct file *f);
+
+/* file_set_writable(): replace a read-only descriptor by @fd, taken over. */
+void file_set_writable(struct file *f, int fd);
+bool file_writable(const struct file *f);
+int file_fd(const struct file *f);
+const uint8_t *file_id(const struct file *f);	/* FILEHDR_ID_LEN bytes */
+
+/* file_attr(): put size and times into @st, which is the ciphertext file's. */
+void file_attr(struct file *f, struct stat *st);
+/* file_set_mtime(): the user set it; later writes of ours must not show through. */
+void file_set_mtime(struct file *f, const struct timespec *mtime);
 
 /* file_read(): up to @len bytes at @off, less only at the end of file.  No byte is handed out
  * whose tag did not verify. */
 ssize_t file_read(struct file *f, void *buf, size_t len, uint64_t off);
 
 /*
- * file_write(): all of @buf at @off, or at the end of file with @append (then *@off is set).
+ * file_write(): all of @buf at *@off, or at the end of file with @append (then *@off is set).
  * Returns @len; a smaller count if some of it was written before an error; or -errno.
  */
 ssize_t file_write(struct file *f, const void *buf, size_t len, uint64_t *off, bool append);
@@ -40,5 +82,12 @@ int64_t file_seek(struct file *f, uint64_t off, int whence);
 int file_flush(struct file *f);
 /* file_sync(): flush, then make it durable; with @datasync, times may be left out. */
 int file_sync(struct file *f, bool datasync);
+
+/*
+ * The attributes kept in the header (xattr.h gives them meaning).  get: the length, @overflow
+ * tells that they lie in the overflow file instead.  set: 0, written by the next flush.
+ */
+int file_get_inline(struct file *f, uint8_t out[static FILEHDR_XDATA_MAX], bool *overflow);
+int file_set_inline(struct file *f, const uint8_t *data, size_t len, bool overflow);
 
 #endif

@@ -13,13 +13,18 @@ static const uint64_t covers[GEOM_SLOTS + 1] = {	/* 128^k */
 	1, 128, 16384, 2097152, 268435456, 34359738368,
 };
 
-static uint64_t slot_first_block(unsigned int slot)
+uint64_t geom_slot_first(unsigned int slot)
 {
 	uint64_t b = GEOM_DIRECT;
 
 	for (unsigned int k = 1; k < slot; k++)
 		b += covers[k];
 	return b;
+}
+
+uint64_t geom_region_pages(unsigned int level)
+{
+	return region[level];
 }
 
 static uint64_t slot_page(unsigned int slot)
@@ -70,7 +75,7 @@ bool geom_parent(const struct geom_node *n, struct geom_node *up, unsigned int *
 
 uint64_t geom_first_block(const struct geom_node *n)
 {
-	return slot_first_block(n->slot) + n->index * covers[n->level];
+	return geom_slot_first(n->slot) + n->index * covers[n->level];
 }
 
 uint64_t geom_span(const struct geom_node *n)
@@ -127,7 +132,7 @@ static uint64_t block_at(uint64_t page, bool *is_block)
 		return page - 1;
 	while (slot < GEOM_SLOTS && page >= slot_page(slot) + region[slot])
 		slot++;
-	block = slot_first_block(slot);
+	block = geom_slot_first(slot);
 	page -= slot_page(slot);
 	for (unsigned int k = slot; k > 0; k--) {
 		if (page == 0) {	/* the index page itself: the block before it */

@@ -41,6 +41,11 @@ bool geom_parent(const struct geom_node *n, struct geom_node *up, unsigned int *
 uint64_t geom_first_block(const struct geom_node *n);
 uint64_t geom_span(const struct geom_node *n);
 
+uint64_t geom_slot_first(unsigned int slot);	/* the first block of a slot */
+
+/* geom_region_pages(): pages of a region of @level, its index page included; 1 for a block. */
+uint64_t geom_region_pages(unsigned int level);
+
 /* Page numbers in the ciphertext file. */
 uint64_t geom_block_page(uint64_t block);
 uint64_t geom_node_page(const struct geom_node *n);

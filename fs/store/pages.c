@@ -1,0 +1,412 @@
+#include "fs/store/pages.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct page {
+	struct page *next;		/* in its bucket */
+	struct geom_node at;
+	bool dirty;
+	uint8_t raw[GEOM_PAGE];
+};
+
+static uint64_t node_key(const struct geom_node *n)
+{
+	return (uint64_t)n->slot << 56 | (uint64_t)n->level << 48 | n->index;
+}
+
+static size_t bucket_of(const struct pages *p, const struct geom_node *n)
+{
+	uint64_t k = node_key(n);
+
+	k = (k ^ k >> 32) * 0x9e3779b97f4a7c15u;
+	return (size_t)(k >> 32) & (p->nbuckets - 1);
+}
+
+static struct entry_place place_of(const struct pages *p, const struct geom_node *n)
+{
+	return (struct entry_place){
+		.index = n->index, .level = n->level, .slot = n->slot, .epoch = p->epoch
+	};
+}
+
+void pages_init(struct pages *p)
+{
+	pthread_mutex_init(&p->lock, NULL);
+	p->bucket = NULL;
+	p->nbuckets = p->count = p->ndirty = 0;
+}
+
+static void forget(struct pages *p, bool (*pick)(const struct page *, void *), void *arg)
+{
+	for (size_t i = 0; i < p->nbuckets; i++) {
+		struct page **pp = &p->bucket[i], *pg;
+
+		while ((pg = *pp)) {
+			if (!pick(pg, arg)) {
+				pp = &pg->next;
+				continue;
+			}
+			*pp = pg->next;
+			p->count--;
+			p->ndirty -= pg->dirty;
+			free(pg);
+		}
+	}
+}
+
+static bool pick_all(const struct page *pg, void *arg)
+{
+	(void)pg;
+	(void)arg;
+	return true;
+}
+
+static bool pick_clean(const struct page *pg, void *arg)
+{
+	(void)arg;
+	return !pg->dirty;
+}
+
+void pages_fini(struct pages *p)
+{
+	forget(p, pick_all, NULL);
+	free(p->bucket);
+	pthread_mutex_destroy(&p->lock);
+}
+
+void pages_trim(struct pages *p)
+{
+	forget(p, pick_clean, NULL);
+}
+
+static struct page *find(const struct pages *p, const struct geom_node *n)
+{
+	struct page *pg;
+
+	if (p->nbuckets == 0)
+		return NULL;
+	for (pg = p->bucket[bucket_of(p, n)]; pg; pg = pg->next)
+		if (node_key(&pg->at) == node_key(n))
+			return pg;
+	return NULL;
+}
+
+static int grow(struct pages *p)
+{
+	size_t old = p->nbuckets, want = old ? old * 2 : 8;
+	struct page **b = calloc(want, sizeof(*b)), **was = p->bucket;
+
+	if (!b)
+		return -ENOMEM;
+	p->bucket = b;
+	p->nbuckets = want;
+	for (size_t i = 0; i < old; i++) {
+		for (struct page *pg = was[i], *next; pg; pg = next) {
+			size_t to = bucket_of(p, &pg->at);
+
+			next = pg->next;
+			pg->next = b[to];
+			b[to] = pg;
+		}
+	}
+	free(was);
+	return 0;
+}
+
+static int insert(struct pages *p, struct page *pg)
+{
+	size_t to;
+	int r;
+
+	if (p->count >= p->nbuckets && (r = grow(p)) < 0)
+		return r;
+	to = bucket_of(p, &pg->at);
+	pg->next = p->bucket[to];
+	p->bucket[to] = pg;
+	p->count++;
+	return 0;
+}
+
+static void mark_dirty(struct pages *p, struct page *pg)
+{
+	p->ndirty += !pg->dirty;
+	pg->dirty = true;
+}
+
+static int damaged(struct pages *p, const struct geom_node *n, int err, const char *why)
+{
+	char what[80];
+
+	snprintf(what, sizeof(what), "index page over blocks %llu..%llu",
+		 (unsigned long long)geom_first_block(n),
+		 (unsigned long long)(geom_first_block(n) + geom_span(n) - 1));
+	p->report.damage(p->report.arg, what, geom_node_page(n) * GEOM_PAGE, why);
+	return err;
+}
+
+/* Read the page @pg->at, for which @entry vouches. */
+static int load(struct pages *p, struct page *pg, const uint8_t *entry)
+{
+	struct entry_place at = place_of(p, &pg->at);
+	ssize_t n = backend_pread_all(p->b, p->fd, pg->raw, GEOM_PAGE,
+				      geom_node_page(&pg->at) * GEOM_PAGE);
+
+	if (n < 0)
+		return damaged(p, &pg->at, (int)n, "cannot be read");
+	if (n != GEOM_PAGE)
+		return damaged(p, &pg->at, -EUCLEAN, "is missing: the file is too short");
+	if (!entry_sum_ok(entry, pg->raw, GEOM_PAGE))
+		return damaged(p, &pg->at, -EUCLEAN, "checksum does not match");
+	if (entry_open_page(p->key, &at, entry, pg->raw) < 0)
+		return damaged(p, &pg->at, -EBADMSG, "tag does not verify");
+	return 0;
+}
+
+static uint8_t *root_entry(struct pages *p, unsigned int slot)
+{
+	return p->header + FILEHDR_ROOTS + (size_t)(slot - 1) * ENTRY_SIZE;
+}
+
+static int get(struct pages *p, const struct geom_node *n, bool create, struct page **out,
+	       uint64_t *span);
+
+/* Where the entry of page @n stands: in its parent, or in the header.  As get(). */
+static int entry_above(struct pages *p, const struct geom_node *n, bool create, uint8_t **entry,
+		       struct page **parent, uint64_t *span)
+{
+	struct geom_node up;
+	unsigned int i;
+	int r;
+
+	*parent = NULL;
+	if (!geom_parent(n, &up, &i)) {
+		*entry = root_entry(p, n->slot);
+		return 0;
+	}
+	r = get(p, &up, create, parent, span);
+	if (r < 0)
+		return r;
+	*entry = *parent ? (*parent)->raw + (size_t)i * ENTRY_SIZE : NULL;
+	return 0;
+}
+
+/*
+ * The page @n; *@out is NULL when nothing is there and @create is false, then *@span is the
+ * number of blocks of the largest absent subtree.  p->lock is held.
+ */
+static int get(struct pages *p, const struct geom_node *n, bool create, struct page **out,
+	       uint64_t *span)
+{
+	struct page *pg = find(p, n), *parent;
+	uint8_t *entry;
+	bool hole;
+	int r;
+
+	*out = pg;
+	if (pg)
+		return 0;
+	r = entry_above(p, n, create, &entry, &parent, span);
+	if (r < 0 || !entry)
+		return r;
+	hole = entry_is_hole(entry);
+	if (hole && !create) {
+		*span = geom_span(n);
+		return 0;
+	}
+	pg = calloc(1, sizeof(*pg));
+	if (!pg)
+		return -ENOMEM;
+	pg->at = *n;
+	r = hole ? 0 : load(p, pg, entry);
+	if (r == 0)
+		r = insert(p, pg);
+	if (r < 0) {
+		free(pg);
+		return r;
+	}
+	if (hole)
+		mark_dirty(p, pg);
+	*out = pg;
+	return 0;
+}
+
+int pages_entry(struct pages *p, uint64_t block, bool create, uint8_t **entry, uint64_t *skip)
+{
+	struct geom_node leaf;
+	struct page *pg;
+	uint64_t span = 0;
+	unsigned int i;
+	int r;
+
+	if (block < GEOM_DIRECT) {
+		*entry = p->header + FILEHDR_DIRECT + block * ENTRY_SIZE;
+		return 0;
+	}
+	leaf = geom_leaf(block, &i);
+	pthread_mutex_lock(&p->lock);
+	r = get(p, &leaf, create, &pg, &span);
+	if (r == 0 && pg && create)
+		mark_dirty(p, pg);
+	pthread_mutex_unlock(&p->lock);
+	*entry = NULL;
+	if (r < 0)
+		return r;
+	if (pg)
+		*entry = pg->raw + (size_t)i * ENTRY_SIZE;
+	else if (skip)	/* the absent subtree holds block; the rest of it is absent too */
+		*skip = span - (block - geom_slot_first(leaf.slot)) % span;
+	return 0;
+}
+
+struct range {
+	uint64_t first, end;
+};
+
+static bool pick_inside(const struct page *pg, void *arg)
+{
+	const struct range *r = arg;
+	uint64_t first = geom_first_block(&pg->at);
+
+	return first >= r->first && first + geom_span(&pg->at) <= r->end;
+}
+
+static int punch_pages(struct pages *p, uint64_t page, uint64_t count)
+{
+	return p->b->ops->fallocate(p->b, p->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				    page * GEOM_PAGE, count * GEOM_PAGE);
+}
+
+/* Zero the run of entries @from..@to-1 and give back what they cover, which lies in one piece. */
+static int drop_run(struct pages *p, uint8_t *entries, unsigned int from, unsigned int to,
+		    uint64_t page, uint64_t region, bool punch)
+{
+	bool any = false;
+
+	for (unsigned int i = from; i < to; i++)
+		any |= !entry_is_hole(entries + (size_t)i * ENTRY_SIZE);
+	if (!any)
+		return 0;
+	memset(entries + (size_t)from * ENTRY_SIZE, 0, (size_t)(to - from) * ENTRY_SIZE);
+	return punch ? punch_pages(p, page + from * region, (to - from) * region) : 0;
+}
+
+/* Drop the part of @rg below the page @n, of which at least one block stays. */
+static int drop_below(struct pages *p, const struct geom_node *n, const struct range *rg,
+		      bool punch)
+{
+	uint64_t first = geom_first_block(n), each = geom_span(n) / GEOM_FAN, lo, hi;
+	struct geom_node child = { .slot = n->slot, .level = (uint8_t)(n->level - 1) };
+	unsigned int from, to;
+	struct page *pg;
+	uint64_t span;
+	int r;
+
+	pthread_mutex_lock(&p->lock);
+	r = get(p, n, false, &pg, &span);
+	if (r == 0 && pg)
+		mark_dirty(p, pg);
+	pthread_mutex_unlock(&p->lock);
+	if (r < 0 || !pg)
+		return r;
+	lo = rg->first > first ? rg->first - first : 0;
+	hi = rg->end - first < geom_span(n) ? rg->end - first : geom_span(n);
+	from = (unsigned int)((lo + each - 1) / each);
+	to = (unsigned int)(hi / each);
+	if (from < to)
+		r = drop_run(p, pg->raw, from, to, geom_node_page(n) + 1,
+			     geom_region_pages(child.level), punch);
+	/* children cut at the front and at the back; both may be the same one */
+	child.index = n->index * GEOM_FAN + lo / each;
+	if (r == 0 && lo % each != 0)
+		r = drop_below(p, &child, rg, punch);
+	if (r == 0 && hi % each != 0 && (lo % each == 0 || hi / each != lo / each)) {
+		child.index = n->index * GEOM_FAN + hi / each;
+		r = drop_below(p, &child, rg, punch);
+	}
+	return r;
+}
+
+static int drop_slot(struct pages *p, unsigned int slot, const struct range *rg, bool punch)
+{
+	struct geom_node root = { .slot = (uint8_t)slot, .level = (uint8_t)slot };
+	uint64_t first = geom_first_block(&root), end = first + geom_span(&root);
+
+	if (rg->end <= first || rg->first >= end)
+		return 0;
+	if (rg->first > first || rg->end < end)
+		return drop_below(p, &root, rg, punch);
+	return drop_run(p, root_entry(p, slot), 0, 1, geom_node_page(&root),
+			geom_region_pages(slot), punch);
+}
+
+int pages_drop(struct pages *p, uint64_t first, uint64_t end, bool punch)
+{
+	struct range rg = { first, end };
+	int r = 0;
+
+	if (first >= end)
+		return 0;
+	forget(p, pick_inside, &rg);
+	if (first < GEOM_DIRECT)
+		r = drop_run(p, p->header + FILEHDR_DIRECT, (unsigned int)first,
+			     end < GEOM_DIRECT ? (unsigned int)end : GEOM_DIRECT, 1, 1, punch);
+	for (unsigned int slot = 1; r == 0 && slot <= GEOM_SLOTS; slot++)
+		r = drop_slot(p, slot, &rg, punch);
+	return r;
+}
+
+static int flush_page(struct pages *p, struct page *pg)
+{
+	struct entry_place at = place_of(p, &pg->at);
+	struct page *parent;
+	uint8_t *entry;
+	uint64_t span;
+	int r;
+
+	r = entry_above(p, &pg->at, true, &entry, &parent, &span);
+	if (r == 0)
+		r = entry_seal_page(p->key, &at, pg->raw, entry);
+	if (r == 0)
+		r = backend_pwrite_all(p->b, p->fd, pg->raw, GEOM_PAGE,
+				       geom_node_page(&pg->at) * GEOM_PAGE);
+	if (r < 0)
+		return r;
+	if (parent)
+		mark_dirty(p, parent);
+	pg->dirty = false;
+	p->ndirty--;
+	return 0;
+}
+
+/* The dirty pages of one level.  The list stands on its own, as flushing may add parents. */
+static int flush_level(struct pages *p, unsigned int level)
+{
+	struct page **list;
+	size_t n = 0;
+	int r = 0;
+
+	list = calloc(p->ndirty, sizeof(struct page *));
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < p->nbuckets; i++)
+		for (struct page *pg = p->bucket[i]; pg; pg = pg->next)
+			if (pg->dirty && pg->at.level == level)
+				list[n++] = pg;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = flush_page(p, list[i]);
+	free(list);
+	return r;
+}
+
+int pages_flush(struct pages *p)
+{
+	int r = 0;
+
+	for (unsigned int level = 1; r == 0 && level <= GEOM_SLOTS && p->ndirty > 0; level++)
+		r = flush_level(p, level);
+	return r;
+}

@@ -1,0 +1,71 @@
+/*
+ * pages.h - the index pages of one open file: which entry vouches for which block.
+ *
+ * Pages are read on demand, verified once against their parent's entry, and kept.  Changed pages
+ * stay in memory until pages_flush() seals them from the leaves up, so that a parent's entry
+ * always vouches for the page as it is written.
+ *
+ * Threads: the file's lock rules.  Readers may call pages_entry() without create concurrently
+ * (they only add pages, under lock); everything else needs the file for itself.
+ *
+ * Invariants
+ *  1. A cached page was verified, or was made by us and is dirty.
+ *  2. The ancestors of a dirty page need not be dirty before pages_flush() runs; after it none is.
+ *  3. No cached page lies below an entry that is a hole, but a dirty one whose parent's entry
+ *     is written by the next pages_flush().
+ */
+#ifndef FS_STORE_PAGES_H
+#define FS_STORE_PAGES_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/store/backend.h"
+#include "fs/store/filehdr.h"
+
+struct page;
+
+/* Told once where damage is seen: @what ("block 3"), @off in the ciphertext file. */
+struct pages_report {
+	void (*damage)(void *arg, const char *what, uint64_t off, const char *why);
+	void *arg;
+};
+
+struct pages {
+	struct backend *b;
+	int fd;
+	struct crypt_gcm *key;		/* the file's */
+	uint32_t epoch;
+	uint8_t *header;		/* the header page, the file's: roots and direct entries */
+	struct pages_report report;
+	pthread_mutex_t lock;		/* leaf lock; protects what follows against readers */
+	struct page **bucket;
+	size_t nbuckets, count, ndirty;
+};
+
+void pages_init(struct pages *p);	/* after the fields above lock are set */
+void pages_fini(struct pages *p);	/* dirty pages are lost */
+
+/*
+ * pages_entry(): *@entry points to the entry of @block until the file is next written, or is
+ * NULL when there is no page above it (a hole); then *@skip (may be NULL) is the number of blocks
+ * from @block on of which the same is known.  With @create missing pages are made, the entry is
+ * there, and its page counts as changed.
+ * 0; -EBADMSG, -EUCLEAN a page on the way is damaged (reported); or another -errno.
+ */
+int pages_entry(struct pages *p, uint64_t block, bool create, uint8_t **entry, uint64_t *skip);
+
+/*
+ * pages_drop(): make holes of the blocks @first..@end-1; with @punch give their space back too.
+ * The caller has changed or dropped the direct entries' header accordingly dirty.
+ */
+int pages_drop(struct pages *p, uint64_t first, uint64_t end, bool punch);
+
+/* pages_flush(): write all changed pages; then the roots in the header are up to date. */
+int pages_flush(struct pages *p);
+
+/* pages_trim(): forget the pages that are not dirty. */
+void pages_trim(struct pages *p);
+
+#endif
