@@ -1,0 +1,140 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "keyd/conftok.h"
+#include "keyd/lib/cleanup.h"
+#include "keyd/lib/log.h"
+
+static int conftok_read(struct conftok *t)
+{
+	AUTO_FD fd = open(t->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	t->text = malloc(CONFTOK_FILE_MAX + 1);
+	if (!t->text)
+		return -ENOMEM;
+	for (;;) {
+		n = read(fd, t->text + t->len, CONFTOK_FILE_MAX + 1 - t->len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		t->len += (size_t)n;
+		if (t->len > CONFTOK_FILE_MAX)
+			return -EFBIG;
+	}
+	return memchr(t->text, 0, t->len) ? -EILSEQ : 0;
+}
+
+int conftok_open(struct conftok *t, const char *file, unsigned char *digest)
+{
+	int r;
+
+	*t = (struct conftok){ .file = file };
+	r = conftok_read(t);
+	if (r < 0) {
+		log_err(-r, "cannot read '%s'", file);
+		conftok_close(t);
+		return r;
+	}
+	if (digest)
+		crypto_hash_sha256(digest, (const unsigned char *)t->text, t->len);
+	t->text[t->len] = '\0';
+	t->next = t->text;
+	return 0;
+}
+
+void conftok_close(struct conftok *t)
+{
+	free(t->text);
+	t->text = NULL;
+}
+
+int conftok_error(const struct conftok *t, const char *fmt, ...)
+{
+	char msg[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof(msg), fmt, ap);
+	va_end(ap);
+	log_err(0, "%s:%u: %s", t->file, t->line, msg);
+	return -EINVAL;
+}
+
+/* Take the quotes off a word in place.  Returns where the text goes on, NULL if unterminated. */
+static char *conftok_quoted(char *p, char **word)
+{
+	char *to = ++p;
+
+	*word = to;
+	for (; *p && *p != '"'; p++) {
+		if (*p == '\\' && (p[1] == '"' || p[1] == '\\'))
+			p++;
+		*to++ = *p;
+	}
+	if (!*p)
+		return NULL;
+	*to = '\0';
+	return p + 1;
+}
+
+static int conftok_split(struct conftok *t, char *p)
+{
+	t->nwords = 0;
+	t->indented = *p == ' ' || *p == '\t';
+	for (;;) {
+		char *word;
+
+		p += strspn(p, " \t\r");
+		if (!*p || *p == '#')
+			return 0;
+		if (t->nwords == CONFTOK_WORDS_MAX)
+			return conftok_error(t, "more than %d words in a line; use several lines",
+					     CONFTOK_WORDS_MAX);
+		if (*p == '"') {
+			p = conftok_quoted(p, &word);
+			if (!p)
+				return conftok_error(t, "a quote is not closed");
+			if (*p && !strchr(" \t\r", *p))
+				return conftok_error(t, "expected a blank after the closing quote");
+		} else {
+			word = p;
+			p += strcspn(p, " \t\r");
+			if (memchr(word, '"', (size_t)(p - word)))
+				return conftok_error(t, "a quote must begin the word");
+		}
+		t->word[t->nwords++] = word;
+		if (*p)
+			*p++ = '\0';
+	}
+}
+
+int conftok_next(struct conftok *t)
+{
+	while (t->next && *t->next) {
+		char *line = t->next, *lf = strchr(line, '\n');
+		int r;
+
+		t->next = lf ? lf + 1 : NULL;
+		if (lf)
+			*lf = '\0';
+		t->line++;
+		r = conftok_split(t, line);
+		if (r < 0)
+			return r;
+		if (t->nwords > 0)
+			return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,192 @@
+/*
+ * daemon.c - the order matters: lock the state directory before anything in it is read; verify
+ * the audit log before there is a secret in memory; record the start before a socket exists.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <sodium.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "keyd/config.h"
+#include "keyd/daemon.h"
+#include "keyd/lib/log.h"
+#include "keyd/master.h"
+#include "keyd/server.h"
+#include "keyd/statedir.h"
+#include "keyd/version.h"
+
+struct daemon {
+	const struct daemon_options *opt;
+	struct config cfg;
+	int state_dirfd, lock_fd;
+	uint8_t *master;
+	struct request_env env;
+	struct server *server;
+	sigset_t signals;
+};
+
+static int daemon_record(struct daemon *d, const struct auditrec *rec)
+{
+	audit_append(d->env.audit, rec);
+	return audit_commit(d->env.audit);
+}
+
+static int daemon_record_policy(struct daemon *d, const struct policy *policy)
+{
+	char hex[POLICY_DIGEST_LEN * 2 + 1];
+	const struct auditrec rec = {
+		.ev = "policy.load",
+		.extra = { { .key = "file", .text = policy_source(policy) },
+			   { .key = "sha256", .text = hex } },
+	};
+
+	sodium_bin2hex(hex, sizeof(hex), policy_digest(policy), POLICY_DIGEST_LEN);
+	return daemon_record(d, &rec);
+}
+
+static int daemon_record_life(struct daemon *d, const char *ev)
+{
+	const struct auditrec rec = {
+		.ev = ev,
+		.extra = { { .key = "version", .text = KEYD_VERSION },
+			   { .key = "pid", .num = (uint64_t)getpid() },
+			   { .key = "uid", .num = geteuid() } },
+	};
+
+	return daemon_record(d, &rec);
+}
+
+/* SIGHUP: the new policy counts when it is whole and its record durable, else the old one does. */
+static void daemon_reload(struct request_env *env, void *arg)
+{
+	struct daemon *d = arg;
+	struct policy *policy;
+	int r;
+
+	if (!d->cfg.policy_file) {
+		log_info("SIGHUP: there is no policy file to read again");
+		return;
+	}
+	r = policy_load(d->cfg.policy_file, geteuid(), &policy);
+	if (r == 0) {
+		r = daemon_record_policy(d, policy);
+		if (r < 0)
+			policy_free(policy);
+	}
+	if (r < 0) {
+		log_err(0, "the policy in force stays as it was");
+		return;
+	}
+	policy_free(env->policy);
+	env->policy = policy;
+	log_info("policy '%s' is in force", d->cfg.policy_file);
+}
+
+/* Every connection takes a descriptor, and the soft limit is often just 1024. */
+static void daemon_raise_nofile(void)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) < 0)
+		return;
+	lim.rlim_cur = lim.rlim_max < 4096 ? lim.rlim_max : 4096;
+	setrlimit(RLIMIT_NOFILE, &lim);
+}
+
+static int daemon_signals(struct daemon *d)
+{
+	sigemptyset(&d->signals);
+	sigaddset(&d->signals, SIGTERM);
+	sigaddset(&d->signals, SIGINT);
+	sigaddset(&d->signals, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	return sigprocmask(SIG_BLOCK, &d->signals, NULL) < 0 ? -errno : 0;
+}
+
+static int daemon_open_keys(struct daemon *d)
+{
+	int r = keystore_has_keys(d->state_dirfd);
+
+	if (r < 0) {
+		log_err(-r, "cannot read the keys in the state directory");
+		return r;
+	}
+	r = master_load(d->state_dirfd, &d->cfg, r == 1, &d->master);
+	if (r < 0)
+		return r;
+	return keystore_open(d->state_dirfd, d->master, &d->env.keys);
+}
+
+static int daemon_start(struct daemon *d)
+{
+	struct timespec ts;
+	int r = daemon_signals(d);
+
+	if (r == 0)
+		r = config_load(d->opt->config_file, &d->cfg);
+	if (r < 0)
+		return r;
+	d->env.key_ttl_s = d->cfg.key_ttl_s;
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	d->env.started_s = (uint64_t)ts.tv_sec;
+	r = policy_load(d->cfg.policy_file, geteuid(), &d->env.policy);
+	if (r < 0)
+		return r;
+	d->state_dirfd = r = statedir_open(d->opt->state_dir, &d->lock_fd);
+	if (r < 0)
+		return r;
+	r = audit_open(d->state_dirfd, &d->env.audit);
+	if (r == 0)
+		r = daemon_open_keys(d);
+	if (r == 0)
+		r = daemon_record_life(d, "daemon.start");
+	if (r == 0)
+		r = daemon_record_policy(d, d->env.policy);
+	if (r == 0)
+		r = statedir_make_run(d->opt->run_dir);
+	if (r == 0)
+		r = server_open(d->opt->run_dir, &d->cfg, &d->signals, &d->env, &d->server);
+	return r;
+}
+
+static void daemon_end(struct daemon *d)
+{
+	bool served = d->server;
+
+	server_close(d->server);
+	if (served)
+		daemon_record_life(d, "daemon.stop");
+	keystore_close(d->env.keys);
+	sodium_free(d->master);
+	audit_close(d->env.audit);
+	policy_free(d->env.policy);
+	config_free(&d->cfg);
+	if (d->lock_fd >= 0)
+		close(d->lock_fd);
+	if (d->state_dirfd >= 0)
+		close(d->state_dirfd);
+}
+
+int daemon_run(const struct daemon_options *opt, void (*ready)(void))
+{
+	struct daemon d = { .opt = opt, .state_dirfd = -1, .lock_fd = -1 };
+	int r;
+
+	umask(077);
+	daemon_raise_nofile();
+	r = daemon_start(&d);
+	if (r == 0) {
+		log_info("ready with %u clubs in '%s'", keystore_count(d.env.keys), opt->run_dir);
+		ready();
+		sd_notify(0, "READY=1");
+		r = server_run(d.server, daemon_reload, &d);
+		sd_notify(0, "STOPPING=1");
+	}
+	daemon_end(&d);
+	return r;
+}

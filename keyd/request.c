@@ -1,0 +1,400 @@
+#include <errno.h>
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "keyd/lib/log.h"
+#include "keyd/request.h"
+#include "keyd/version.h"
+
+#define REQUEST_BUSY_RETRY_S 1
+
+/* The record's word for a purpose; NULL if there is none of this number. */
+static const char *request_purpose(uint32_t purpose)
+{
+	static const char *const name[POLICY_OP_END] = {
+		[POLICY_OP_GET] = "mount",
+		[POLICY_OP_VERIFY] = "verify",
+		[POLICY_OP_ADMIN] = "admin",
+	};
+
+	return purpose < POLICY_OP_END ? name[purpose] : NULL;
+}
+
+/* The record's name for each act; packets without one are not recorded unless refused. */
+static const char *request_event(enum wire_type asked)
+{
+	switch (asked) {
+	case WIRE_GET:
+		return "key.get";
+	case WIRE_ADD:
+		return "key.create";
+	case WIRE_ACTIVATE:
+		return "key.activate";
+	default:
+		return "deny";
+	}
+}
+
+static void request_record(const struct request_env *env, const struct peer *peer,
+			   struct request *req, const char *rule, const char *why)
+{
+	bool is_get = req->asked == WIRE_GET;
+	const struct auditrec rec = {
+		.ev = request_event(req->asked),
+		.res = req->answer == WIRE_DENY ? "deny" : "allow",
+		.rule = rule,
+		.why = why,
+		.club = req->club[0] ? req->club : NULL,
+		.epoch = req->epoch,
+		.purpose = is_get ? request_purpose(req->purpose) : NULL,
+		.peer = peer,
+		.acting = is_get ? &req->acting : NULL,
+	};
+
+	req->seq = audit_append(env->audit, &rec);
+	req->recorded = true;
+}
+
+static void request_deny(const struct request_env *env, const struct peer *peer,
+			 struct request *req, enum wire_code code, const char *rule,
+			 const char *why)
+{
+	req->answer = WIRE_DENY;
+	req->code = code;
+	request_record(env, peer, req, rule, why);
+}
+
+/* Not a packet we take: the connection ends, for its sender is broken or hostile. */
+static void request_protocol_error(const struct request_env *env, const struct peer *peer,
+				   struct request *req, const char *why)
+{
+	req->hangup = true;
+	request_deny(env, peer, req, WIRE_CODE_PROTO, "protocol", why);
+}
+
+static const char *request_recv_why(ssize_t err)
+{
+	switch (err) {
+	case -EMSGSIZE:
+		return "oversized packet";
+	case -ENOBUFS:
+		return "too much ancillary data";
+	case -EBADMSG:
+		return "empty packet";
+	case -EPERM:
+		return "sent by another process than the one that connected";
+	default:
+		return "receive error";
+	}
+}
+
+/* Why there is no key, for the log only: the asker gets the same answer for all of them. */
+static const char *request_lookup_why(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "unknown club";
+	case -ESTALE:
+		return "other club id";
+	case -ENOKEY:
+		return "no active key";
+	default:
+		return NULL;
+	}
+}
+
+static void request_decide_get(const struct request_env *env, const struct request_input *in,
+			       struct request *req)
+{
+	const struct policy_query query = {
+		.uid = in->peer->uid,
+		.gids = in->peer->gids,
+		.ngids = in->peer->ngids,
+		.club = req->club,
+		.acting_uid = req->acting.uid,
+		.acting_gid = req->acting.gid,
+		.op = (enum policy_op)req->purpose,
+	};
+	struct policy_verdict verdict;
+	int epoch;
+
+	if (!request_purpose(req->purpose)) {
+		request_protocol_error(env, in->peer, req, "unknown purpose");
+		return;
+	}
+	/* Both are always done, so that the time taken does not tell an unknown club. */
+	verdict = policy_decide(env->policy, &query);
+	epoch = keystore_lookup(env->keys, req->club, req->club_id);
+	if (!verdict.allow || epoch < 0) {
+		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, verdict.rule,
+			     verdict.allow ? request_lookup_why(epoch) : "policy");
+		return;
+	}
+	req->answer = WIRE_KEY;
+	req->epoch = (uint32_t)epoch;
+	request_record(env, in->peer, req, verdict.rule, NULL);
+}
+
+static enum wire_code request_code(int err)
+{
+	switch (err) {
+	case -EEXIST:
+		return WIRE_CODE_EXISTS;
+	case -ENOENT:
+		return WIRE_CODE_NOENT;
+	case -ESTALE:
+		return WIRE_CODE_STALE;
+	case -EINVAL:
+		return WIRE_CODE_INVALID;
+	default:
+		return WIRE_CODE_INTERNAL;
+	}
+}
+
+static const char *request_code_why(enum wire_code code)
+{
+	static const char *const why[WIRE_CODE_END] = {
+		[WIRE_CODE_EXISTS] = "the club has an active key",
+		[WIRE_CODE_NOENT] = "unknown club",
+		[WIRE_CODE_STALE] = "other club id",
+		[WIRE_CODE_INVALID] = "not a name for a club",
+	};
+
+	return why[code] ? why[code] : "internal error";
+}
+
+static void request_decide_admin(const struct request_env *env, const struct request_input *in,
+				 struct request *req)
+{
+	int r;
+
+	if (req->asked == WIRE_ADD) {
+		r = keystore_may_add(env->keys, req->club);
+		req->answer = WIRE_KEY;
+		req->epoch = 1;
+	} else {
+		r = keystore_may_activate(env->keys, req->club, req->club_id);
+		req->answer = WIRE_DONE;
+	}
+	if (r < 0)
+		request_deny(env, in->peer, req, request_code(r), "admin",
+			     request_code_why(request_code(r)));
+	else
+		request_record(env, in->peer, req, "admin", NULL);
+}
+
+/* Copy what the later step needs: the packet's buffer is used again before it. */
+static void request_take(const struct wire_packet *p, struct request *req)
+{
+	req->asked = p->type;
+	req->req_id = p->req_id;
+	if (wire_has(p, WIRE_CLUB))
+		memcpy(req->club, p->field[WIRE_CLUB].bytes, p->field[WIRE_CLUB].len);
+	if (wire_has(p, WIRE_CLUB_ID))
+		memcpy(req->club_id, p->field[WIRE_CLUB_ID].bytes, sizeof(req->club_id));
+	if (wire_has(p, WIRE_STORE_ID))
+		memcpy(req->store_id, p->field[WIRE_STORE_ID].bytes, sizeof(req->store_id));
+	req->acting.uid = (uid_t)p->field[WIRE_ACTING_UID].num;
+	req->acting.gid = (gid_t)p->field[WIRE_ACTING_GID].num;
+	req->acting.pid = (pid_t)p->field[WIRE_ACTING_PID].num;
+	req->purpose = (uint32_t)p->field[WIRE_PURPOSE].num;
+}
+
+/* Which packets a client may send, and where. */
+static bool request_belongs(enum wire_type type, enum request_sock sock)
+{
+	switch (type) {
+	case WIRE_HELLO:
+	case WIRE_PING:
+		return true;
+	case WIRE_GET:
+		return sock == REQUEST_KEY_SOCK;
+	case WIRE_ADD:
+	case WIRE_ACTIVATE:
+	case WIRE_STATUS:
+		return sock == REQUEST_ADMIN_SOCK;
+	default:
+		return false;
+	}
+}
+
+static void request_decide_packet(const struct request_env *env, const struct request_input *in,
+				  struct request *req)
+{
+	bool hello = req->asked == WIRE_HELLO;
+
+	if (!request_belongs(req->asked, in->sock)) {
+		request_protocol_error(env, in->peer, req, "packet does not belong here");
+	} else if (hello == in->greeted) {
+		request_protocol_error(env, in->peer, req,
+				       hello ? "second HELLO" : "no HELLO before");
+	} else if (in->nfds > 0 && !hello) {
+		/* In a HELLO they are let go: a later client shows its pidfd there. */
+		request_protocol_error(env, in->peer, req, "descriptors attached");
+	} else if (in->sock == REQUEST_ADMIN_SOCK && !in->admin) {
+		req->hangup = true;
+		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, "admin", "not an administrator");
+	} else if (req->asked == WIRE_GET) {
+		request_decide_get(env, in, req);
+	} else if (req->asked == WIRE_ADD || req->asked == WIRE_ACTIVATE) {
+		request_decide_admin(env, in, req);
+	} else {
+		req->answer = hello ? WIRE_HELLO_OK :
+			      req->asked == WIRE_PING ? WIRE_PONG : WIRE_STATUS_OK;
+	}
+}
+
+void request_decide(const struct request_env *env, const struct request_input *in,
+		    struct request *out)
+{
+	struct wire_packet p;
+	int r;
+
+	memset(out, 0, sizeof(*out));
+	if (in->len < 0) {
+		request_protocol_error(env, in->peer, out, request_recv_why(in->len));
+		return;
+	}
+	r = wire_decode(in->raw, (size_t)in->len, &p);
+	if (r < 0) {
+		request_protocol_error(env, in->peer, out, r == -ENOTSUP ?
+				       "another protocol version" : "malformed packet");
+		return;
+	}
+	request_take(&p, out);
+	request_decide_packet(env, in, out);
+}
+
+void request_refuse(const struct request_env *env, const struct peer *peer, const char *why,
+		    struct request *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->hangup = true;
+	request_deny(env, peer, out, WIRE_CODE_BUSY, "limit", why);
+}
+
+static uint64_t request_uptime(const struct request_env *env)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return (uint64_t)ts.tv_sec - env->started_s;
+}
+
+/* Do what was allowed.  @key takes 32 bytes where the answer is a KEY. */
+static int request_act(const struct request_env *env, const struct request *req, uint8_t *key)
+{
+	switch (req->asked) {
+	case WIRE_GET:
+		return keystore_unwrap(env->keys, req->club, req->club_id, key);
+	case WIRE_ADD:
+		return keystore_add(env->keys, req->club, req->store_id, req->club_id, key);
+	case WIRE_ACTIVATE:
+		return keystore_activate(env->keys, req->club, req->club_id);
+	default:
+		return 0;
+	}
+}
+
+/* The act was recorded as allowed and then failed: that is recorded too, before anyone hears. */
+static void request_failed(const struct request_env *env, const struct peer *peer,
+			   const struct request *req, int err, struct wire_packet *p)
+{
+	const struct auditrec rec = {
+		.ev = request_event(req->asked),
+		.res = "error",
+		.why = strerrordesc_np(-err),
+		.club = req->club,
+		.peer = peer,
+		.extra = { { .key = "of", .num = req->seq } },
+	};
+	uint64_t seq = audit_append(env->audit, &rec);
+	bool ok = audit_commit(env->audit) == 0;
+	char shown[256];
+
+	log_err(-err, "%s of club '%s'", request_event(req->asked),
+		log_escape(shown, sizeof(shown), req->club));
+	wire_init(p, WIRE_DENY, req->req_id);
+	wire_put_num(p, WIRE_CODE, ok ? request_code(err) : WIRE_CODE_AUDIT);
+	if (ok)
+		wire_put_num(p, WIRE_SEQ, seq);
+}
+
+static void request_fill(const struct request_env *env, const struct request *req,
+			 const uint8_t *key, struct wire_packet *p)
+{
+	wire_init(p, req->answer, req->req_id);
+	switch (req->answer) {
+	case WIRE_HELLO_OK:
+		wire_put_bytes(p, WIRE_SOFTWARE, KEYD_VERSION, strlen(KEYD_VERSION));
+		wire_put_num(p, WIRE_FEATURES, 0);
+		break;
+	case WIRE_KEY:
+		wire_put_bytes(p, WIRE_KEY_BYTES, key, KEYSTORE_KEY_LEN);
+		wire_put_num(p, WIRE_EPOCH, req->epoch);
+		wire_put_num(p, WIRE_TTL_S, env->key_ttl_s);
+		wire_put_num(p, WIRE_SEQ, req->seq);
+		break;
+	case WIRE_DONE:
+		wire_put_num(p, WIRE_SEQ, req->seq);
+		break;
+	case WIRE_STATUS_OK:
+		wire_put_bytes(p, WIRE_SOFTWARE, KEYD_VERSION, strlen(KEYD_VERSION));
+		wire_put_num(p, WIRE_SEQ, audit_last_seq(env->audit));
+		wire_put_num(p, WIRE_CLUBS, keystore_count(env->keys));
+		wire_put_num(p, WIRE_UPTIME_S, request_uptime(env));
+		wire_put_num(p, WIRE_PID, (uint32_t)getpid());
+		break;
+	case WIRE_DENY:
+		wire_put_num(p, WIRE_CODE, req->code);
+		wire_put_num(p, WIRE_SEQ, req->seq);
+		if (req->code == WIRE_CODE_BUSY)
+			wire_put_num(p, WIRE_RETRY_S, REQUEST_BUSY_RETRY_S);
+		break;
+	default:
+		break;
+	}
+}
+
+size_t request_answer(const struct request_env *env, const struct peer *peer,
+		      const struct request *req, bool committed, uint8_t *buf)
+{
+	uint8_t *key = NULL;
+	struct wire_packet p;
+	int r = 0;
+
+	if (req->recorded && !committed) {
+		wire_init(&p, WIRE_DENY, req->req_id);
+		wire_put_num(&p, WIRE_CODE, WIRE_CODE_AUDIT);
+	} else {
+		if (req->answer == WIRE_KEY) {
+			key = sodium_malloc(KEYSTORE_KEY_LEN);
+			r = key ? 0 : -ENOMEM;
+		}
+		if (r == 0 && req->answer != WIRE_DENY)
+			r = request_act(env, req, key);
+		if (r == 0)
+			request_fill(env, req, key, &p);
+		else
+			request_failed(env, peer, req, r, &p);
+	}
+	r = wire_encode(&p, buf, WIRE_PACKET_MAX);
+	sodium_free(key);
+	return r < 0 ? 0 : (size_t)r;
+}
+
+void request_undelivered(const struct request_env *env, const struct peer *peer,
+			 const struct request *req)
+{
+	const struct auditrec rec = {
+		.ev = "key.undelivered",
+		.club = req->club,
+		.epoch = req->epoch,
+		.peer = peer,
+		.extra = { { .key = "of", .num = req->seq } },
+	};
+
+	audit_append(env->audit, &rec);
+}

@@ -1,0 +1,78 @@
+/*
+ * request.h - what becomes of one packet, in two steps with the commit of the audit log between
+ * them: request_decide() judges and queues the record, request_answer() does what was allowed and
+ * makes the answer.  So a key is unwrapped, and a key file written, only when the record of it is
+ * durable: the log may claim an act that then failed, never the reverse.
+ */
+#ifndef KEYD_REQUEST_H
+#define KEYD_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "keyd/audit.h"
+#include "keyd/keystore.h"
+#include "keyd/lib/clubname.h"
+#include "keyd/lib/wire.h"
+#include "keyd/peer.h"
+#include "keyd/policy.h"
+
+/* All that requests are judged by and act on; the daemon's, one thread. */
+struct request_env {
+	struct audit *audit;
+	struct keystore *keys;
+	struct policy *policy;		/* a reload replaces it between requests */
+	uint32_t key_ttl_s;
+	uint64_t started_s;		/* CLOCK_BOOTTIME */
+};
+
+enum request_sock { REQUEST_KEY_SOCK, REQUEST_ADMIN_SOCK };
+
+/* A packet as it came, or the reason why there is none. */
+struct request_input {
+	const struct peer *peer;
+	enum request_sock sock;
+	bool admin;			/* the peer may use the admin socket */
+	bool greeted;			/* its HELLO was accepted */
+	const uint8_t *raw;
+	ssize_t len;			/* or an error of peer_recv() */
+	unsigned int nfds;		/* descriptors that came along */
+};
+
+struct request {
+	enum wire_type answer;		/* what it gets, as decided; DENY with a code */
+	enum wire_code code;
+	enum wire_type asked;		/* 0: it was no packet */
+	uint32_t req_id;
+	bool recorded;
+	bool hangup;			/* close the connection behind the answer */
+	uint64_t seq;			/* of its record */
+	uint32_t epoch;
+	uint32_t purpose;
+	struct auditrec_acting acting;
+	char club[CLUBNAME_MAX + 1];
+	uint8_t club_id[16], store_id[16];
+};
+
+/* request_decide(): fill @out and queue the record, if the act is one that is recorded. */
+void request_decide(const struct request_env *env, const struct request_input *in,
+		    struct request *out);
+
+/* request_refuse(): the same for a connection that is refused before it says anything. */
+void request_refuse(const struct request_env *env, const struct peer *peer, const char *why,
+		    struct request *out);
+
+/*
+ * request_answer(): write the answer into @buf (WIRE_PACKET_MAX, locked memory: it may hold a
+ * key).  @committed: the record is durable.  An act that fails now is recorded and committed here.
+ * Returns the length.
+ */
+size_t request_answer(const struct request_env *env, const struct peer *peer,
+		      const struct request *req, bool committed, uint8_t *buf);
+
+/* request_undelivered(): record that the KEY answer of @req could not be sent. */
+void request_undelivered(const struct request_env *env, const struct peer *peer,
+			 const struct request *req);
+
+#endif

@@ -1,0 +1,332 @@
+/*
+ * server.c - one round of the loop:
+ * 1. At most SERVER_ROUND_MAX ready connections are read, one packet each; request_decide() queues
+ *    a record for each packet that needs one.
+ * 2. One audit_commit() makes all of them durable.
+ * 3. Only then the answers are made and sent.
+ * A connection is closed only in step 3 or between rounds, so what step 1 points to stays.
+ */
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "keyd/lib/log.h"
+#include "keyd/listener.h"
+#include "keyd/server.h"
+
+#define SERVER_ROUND_MAX 64
+#define SERVER_CONNS_MAX 1024
+#define SERVER_ACCEPT_MAX 16
+#define SERVER_HANDSHAKE_MS 2000
+#define SERVER_IDLE_MS 60000
+#define SERVER_SWEEP_MS 250
+
+struct server_conn {
+	struct server_conn *next, **link;	/* in server.conns */
+	int fd;
+	enum request_sock sock;
+	bool greeted, granted, closing;
+	int64_t deadline_ms;			/* CLOCK_MONOTONIC; unused once granted */
+	struct peer peer;
+};
+
+struct server_pending {
+	struct server_conn *conn;
+	struct request req;
+};
+
+struct server {
+	struct request_env *env;
+	uid_t self_uid;
+	uint32_t conns_per_uid;
+	int epfd, sigfd;
+	struct listener listener[2];		/* by enum request_sock */
+	struct server_conn *conns;
+	unsigned int nconns;
+	int64_t swept_ms;
+	bool stop;
+	uint8_t *tx;				/* WIRE_PACKET_MAX, locked: answers hold keys */
+	uint8_t rx[WIRE_PACKET_MAX];		/* requests hold none */
+	struct server_pending pending[AUDIT_BATCH_MAX];
+	unsigned int npending;
+};
+
+static int64_t server_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static int server_watch(struct server *s, int fd, void *what)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = what };
+
+	return epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+static void server_drop(struct server *s, struct server_conn *c)
+{
+	*c->link = c->next;
+	if (c->next)
+		c->next->link = c->link;
+	close(c->fd);	/* leaves the epoll set with its last descriptor */
+	free(c);
+	s->nconns--;
+}
+
+static struct server_conn *server_add_conn(struct server *s, int fd, enum request_sock sock)
+{
+	struct server_conn *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->fd = fd;
+	c->sock = sock;
+	c->deadline_ms = server_now_ms() + SERVER_HANDSHAKE_MS;
+	if (peer_identify(fd, &c->peer) < 0 || server_watch(s, fd, c) < 0) {
+		free(c);
+		return NULL;
+	}
+	c->next = s->conns;
+	c->link = &s->conns;
+	if (c->next)
+		c->next->link = &c->next;
+	s->conns = c;
+	s->nconns++;
+	return c;
+}
+
+static unsigned int server_conns_of(const struct server *s, uid_t uid)
+{
+	unsigned int n = 0;
+
+	for (const struct server_conn *c = s->conns; c; c = c->next)
+		n += c->peer.uid == uid;
+	return n;
+}
+
+/* Returns false when there is nobody left to accept, or no room for another pending answer. */
+static bool server_accept_one(struct server *s, enum request_sock sock)
+{
+	struct server_conn *c;
+	int fd;
+
+	if (s->npending == AUDIT_BATCH_MAX)
+		return false;
+	fd = accept4(s->listener[sock].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return errno == EINTR || errno == ECONNABORTED;
+	c = s->nconns < SERVER_CONNS_MAX ? server_add_conn(s, fd, sock) : NULL;
+	if (!c) {
+		log_warn(0, "no room for another connection");
+		close(fd);
+	} else if (server_conns_of(s, c->peer.uid) > s->conns_per_uid) {
+		struct server_pending *p = &s->pending[s->npending++];
+
+		c->closing = true;
+		p->conn = c;
+		request_refuse(s->env, &c->peer, "too many connections of this user", &p->req);
+	}
+	return true;
+}
+
+static void server_accept(struct server *s, enum request_sock sock)
+{
+	for (int i = 0; i < SERVER_ACCEPT_MAX && server_accept_one(s, sock); i++)
+		;
+}
+
+static void server_read(struct server *s, struct server_conn *c)
+{
+	struct request_input in = {
+		.peer = &c->peer,
+		.sock = c->sock,
+		.admin = c->peer.uid == 0 || c->peer.uid == s->self_uid,
+		.greeted = c->greeted,
+		.raw = s->rx,
+	};
+	struct server_pending *p;
+
+	if (c->closing || s->npending == AUDIT_BATCH_MAX)
+		return;		/* still readable in the next round */
+	in.len = peer_recv(c->fd, &c->peer, s->rx, sizeof(s->rx), &in.nfds);
+	if (in.len == -EAGAIN)
+		return;
+	if (in.len == 0 || in.len == -ECONNRESET) {
+		server_drop(s, c);
+		return;
+	}
+	p = &s->pending[s->npending++];
+	p->conn = c;
+	request_decide(s->env, &in, &p->req);
+}
+
+/* Send one answer.  Returns false when the connection is to be closed. */
+static bool server_answer(struct server *s, const struct server_pending *p, bool committed)
+{
+	struct server_conn *c = p->conn;
+	size_t len = request_answer(s->env, &c->peer, &p->req, committed, s->tx);
+	bool is_key = s->tx[WIRE_HDR_TYPE] == WIRE_KEY;
+	ssize_t n;
+
+	do
+		n = send(c->fd, s->tx, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (len == 0 || n != (ssize_t)len) {
+		if (is_key)
+			request_undelivered(s->env, &c->peer, &p->req);
+		return false;
+	}
+	c->greeted |= s->tx[WIRE_HDR_TYPE] == WIRE_HELLO_OK;
+	c->granted |= is_key && c->sock == REQUEST_KEY_SOCK;
+	c->deadline_ms = server_now_ms() + SERVER_IDLE_MS;
+	return !p->req.hangup;
+}
+
+static void server_answer_all(struct server *s)
+{
+	bool committed = audit_commit(s->env->audit) == 0;
+
+	for (unsigned int i = 0; i < s->npending; i++)
+		if (!server_answer(s, &s->pending[i], committed))
+			server_drop(s, s->pending[i].conn);
+	sodium_memzero(s->tx, WIRE_PACKET_MAX);
+	s->npending = 0;
+	audit_commit(s->env->audit);	/* what could not be delivered */
+}
+
+/* Close who said nothing for too long.  A client that holds a key may be silent. */
+static void server_sweep(struct server *s)
+{
+	struct server_conn *c = s->conns, *next;
+	int64_t now_ms = server_now_ms();
+
+	if (now_ms - s->swept_ms < SERVER_SWEEP_MS)
+		return;
+	s->swept_ms = now_ms;
+	for (; c; c = next) {
+		next = c->next;
+		if (!c->granted && now_ms >= c->deadline_ms)
+			server_drop(s, c);
+	}
+}
+
+static void server_signal(struct server *s, void (*reload)(struct request_env *, void *), void *arg)
+{
+	struct signalfd_siginfo si;
+
+	if (read(s->sigfd, &si, sizeof(si)) != sizeof(si))
+		return;
+	if (si.ssi_signo == SIGHUP)
+		reload(s->env, arg);
+	else
+		s->stop = true;
+}
+
+int server_run(struct server *s, void (*reload)(struct request_env *env, void *arg), void *arg)
+{
+	struct epoll_event ev[SERVER_ROUND_MAX];
+	bool hup = false;
+
+	while (!s->stop) {
+		int n = epoll_wait(s->epfd, ev, SERVER_ROUND_MAX, s->nconns ? SERVER_SWEEP_MS : -1);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		for (int i = 0; i < n; i++) {
+			void *what = ev[i].data.ptr;
+
+			if (what == &s->sigfd)
+				hup = true;
+			else if (what == &s->listener[REQUEST_KEY_SOCK])
+				server_accept(s, REQUEST_KEY_SOCK);
+			else if (what == &s->listener[REQUEST_ADMIN_SOCK])
+				server_accept(s, REQUEST_ADMIN_SOCK);
+			else
+				server_read(s, what);
+		}
+		server_answer_all(s);
+		/* Between rounds, so that no request is judged by two policies. */
+		if (hup)
+			server_signal(s, reload, arg);
+		hup = false;
+		server_sweep(s);
+	}
+	return 0;
+}
+
+static int server_setup(struct server *s, const char *run_dir, const struct config *cfg,
+			const sigset_t *mask)
+{
+	int r;
+
+	s->epfd = epoll_create1(EPOLL_CLOEXEC);
+	if (s->epfd < 0)
+		return -errno;
+	s->sigfd = signalfd(-1, mask, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (s->sigfd < 0)
+		return -errno;
+	s->tx = sodium_malloc(WIRE_PACKET_MAX);
+	if (!s->tx)
+		return -ENOMEM;
+	r = listener_open(&s->listener[REQUEST_KEY_SOCK], run_dir, WIRE_KEY_SOCK,
+			  cfg->socket_mode, cfg->socket_gid);
+	if (r == 0)
+		r = listener_open(&s->listener[REQUEST_ADMIN_SOCK], run_dir, WIRE_ADMIN_SOCK,
+				  cfg->admin_socket_mode, cfg->admin_socket_gid);
+	if (r == 0)
+		r = server_watch(s, s->sigfd, &s->sigfd);
+	for (int i = 0; i < 2 && r == 0; i++)
+		r = server_watch(s, s->listener[i].fd, &s->listener[i]);
+	return r;
+}
+
+int server_open(const char *run_dir, const struct config *cfg, const sigset_t *mask,
+		struct request_env *env, struct server **out)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	int r = -ENOMEM;
+
+	if (!s)
+		goto out;
+	s->epfd = s->sigfd = -1;
+	for (int i = 0; i < 2; i++)
+		s->listener[i].fd = -1;
+	s->env = env;
+	s->self_uid = geteuid();
+	s->conns_per_uid = cfg->conns_per_uid;
+	r = server_setup(s, run_dir, cfg, mask);
+	if (r < 0)
+		goto out;
+	*out = s;
+	s = NULL;
+out:
+	if (r < 0)
+		log_err(-r, "cannot serve in '%s'", run_dir);
+	server_close(s);
+	return r;
+}
+
+void server_close(struct server *s)
+{
+	if (!s)
+		return;
+	while (s->conns)
+		server_drop(s, s->conns);
+	for (int i = 0; i < 2; i++)
+		listener_close(&s->listener[i]);
+	if (s->sigfd >= 0)
+		close(s->sigfd);
+	if (s->epfd >= 0)
+		close(s->epfd);
+	sodium_free(s->tx);
+	free(s);
+}
