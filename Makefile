@@ -156,7 +156,7 @@ test-container:	## both README commands in a fresh minimal tree; DEBIAN="12 13",
 check-symbols: $(call OBJ,$(MODULES))	## each file exports only names with its own prefix
 	$(Q)for o in $(filter %.o,$^); do m=$$(basename $$o .o); p=$${m##*_}; \
 		nm -g --defined-only $$o | awk 'NF == 3 { print $$3 }' \
-			| grep -vE "^($$m|$$p|__)" | sed "s|^|$$o exports |"; done | { ! grep .; }
+			| grep -vE "^($$m|$$p|$${m%%_*}_|__)" | sed "s|^|$$o exports |"; done | { ! grep .; }
 
 check-man:	## lint the manual pages
 	$(Q)$(if $(MAN8),mandoc -Tlint -Wwarning $(MAN8))

@@ -101,6 +101,12 @@ static int posix_fchmod(struct backend *b, int fd, mode_t mode)
 	return ret(fchmod(fd, mode));
 }
 
+static int posix_fchown(struct backend *b, int fd, uid_t uid, gid_t gid)
+{
+	(void)b;
+	return ret(fchown(fd, uid, gid));
+}
+
 /*
  * fchmodat2() can refuse to follow (Linux 6.6); before that the way is an O_PATH descriptor and
  * its link in /proc.  Following is not an option: whoever can write the store could put a
@@ -235,6 +241,7 @@ static const struct backend_ops posix_ops = {
 	.fstat = posix_fstat,
 	.lstatat = posix_lstatat,
 	.fchmod = posix_fchmod,
+	.fchown = posix_fchown,
 	.chmodat = posix_chmodat,
 	.lchownat = posix_lchownat,
 	.futimens = posix_futimens,

@@ -33,6 +33,7 @@ struct backend_ops {
 	/* never follows a symlink in the last component */
 	int (*lstatat)(struct backend *b, int dirfd, const char *path, struct stat *st);
 	int (*fchmod)(struct backend *b, int fd, mode_t mode);
+	int (*fchown)(struct backend *b, int fd, uid_t uid, gid_t gid);
 	/* chmod of anything but a symlink, which is refused with -ELOOP instead of followed */
 	int (*chmodat)(struct backend *b, int dirfd, const char *path, mode_t mode);
 	int (*lchownat)(struct backend *b, int dirfd, const char *path, uid_t uid, gid_t gid);

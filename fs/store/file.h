@@ -48,8 +48,8 @@ int file_load(const struct file_env *env, int fd, bool writable, enum filehdr_ki
 /* file_close(): flush and free, also when the flush fails.  0 or -errno.  NULL is fine. */
 int file_close(struct file *f);
 
-/* file_set_writable(): replace a read-only descriptor by @fd, taken over. */
-void file_set_writable(struct file *f, int fd);
+/* file_set_writable(): replace a read-only descriptor by @fd, taken over; @writable or not. */
+void file_set_writable(struct file *f, int fd, bool writable);
 bool file_writable(const struct file *f);
 int file_fd(const struct file *f);
 const uint8_t *file_id(const struct file *f);	/* FILEHDR_ID_LEN bytes */

@@ -118,7 +118,8 @@ void tree_closedir(struct tree_dir *d);
  */
 int tree_readdir(struct tree_dir *d, uint64_t off,
 		 int (*fn)(void *arg, const struct tree_dirent *e), void *arg);
-/* tree_lookup_dirent(): tree_lookup() without encrypting the name again. */
+/* tree_lookup_dirent(): tree_lookup() without encrypting the name again.  Only from within the
+ * callback of tree_readdir(). */
 int tree_lookup_dirent(struct tree_dir *d, const struct tree_dirent *e, struct node **out,
 		       struct stat *st);
 

@@ -1,0 +1,361 @@
+#include "fs/store/club_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/store/lockfile.h"
+#include "fs/store/tree.h"
+#include "keyd/lib/clubname.h"
+#include "keyd/lib/log.h"
+
+#define NAME_LABEL "clubfs name 1"
+
+static int name_key(const uint8_t *club_key, const uint8_t *id, struct crypt_siv **out)
+{
+	uint8_t key[CRYPT_SIV_KEY_LEN];
+	int r = crypt_derive(club_key, NAME_LABEL, id, CLUBHDR_ID_LEN, key, sizeof(key));
+
+	if (r == 0)
+		r = crypt_siv_new(key, out);
+	sodium_memzero(key, sizeof(key));
+	return r;
+}
+
+/* The header file of a new club, in the directory @fd. */
+static int write_header(struct backend *b, int fd, const uint8_t *id, const uint8_t *key,
+			uint32_t epoch)
+{
+	struct clubhdr h = { .epoch = epoch, .generation = 1, .created = (uint64_t)time(NULL) };
+	uint8_t raw[CLUBHDR_SIZE];
+	struct crypt_gcm *gcm = NULL;
+	int r;
+
+	memcpy(h.id, id, sizeof(h.id));
+	clubhdr_encode(&h, raw);
+	r = clubhdr_key(key, id, &gcm);
+	if (r == 0)
+		r = clubhdr_seal(gcm, raw);
+	if (r == 0)
+		r = backend_replace(b, fd, "club", raw, sizeof(raw), 0600);
+	crypt_gcm_free(gcm);
+	return r;
+}
+
+/* The root of a new club's tree: an empty directory with an id. */
+static int make_tree(struct backend *b, int fd, const uint8_t *id, const uint8_t *key,
+		     uint32_t epoch)
+{
+	char text[NAME_DIRID_TEXT + 1];
+	uint8_t dirid[NAME_DIRID_LEN];
+	struct crypt_siv *siv = NULL;
+	int r, tree;
+
+	r = b->ops->mkdirat(b, fd, "tree", 0755);
+	if (r < 0)
+		return r;
+	r = tree = b->ops->openat(b, fd, "tree", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (r < 0)
+		return r;
+	randombytes_buf(dirid, sizeof(dirid));
+	r = name_key(key, id, &siv);
+	if (r == 0)
+		r = name_seal_dirid(siv, epoch, dirid, text);
+	if (r == 0)
+		r = b->ops->symlinkat(b, text, tree, NAME_DIRID);
+	if (r == 0)	/* the umask of whoever made it must not decide who may enter */
+		r = b->ops->fchmod(b, tree, 0755);
+	if (r == 0)
+		r = b->ops->fsync(b, tree);
+	crypt_siv_free(siv);
+	b->ops->close(b, tree);
+	return r;
+}
+
+/* Remove a club directory that never became one.  What is left in the way shows up in lists of
+ * the store as a name no club can have. */
+static void unmake(struct backend *b, int clubs, int fd, const char *tmp)
+{
+	char path[NAME_ENC_MAX + 1];
+
+	snprintf(path, sizeof(path), "tree/%s", NAME_DIRID);
+	b->ops->unlinkat(b, fd, path, 0);
+	b->ops->unlinkat(b, fd, "tree", AT_REMOVEDIR);
+	b->ops->unlinkat(b, fd, "club", 0);
+	b->ops->unlinkat(b, clubs, tmp, AT_REMOVEDIR);
+}
+
+int club_create(struct store *s, const char *name, const uint8_t id[static CLUB_ID_LEN],
+		const uint8_t key[static CLUB_KEY_LEN], uint32_t epoch)
+{
+	struct backend *b = store_backend(s);
+	int clubs = store_clubs_fd(s), fd, r;
+	char tmp[NAME_ENC_MAX + 1];
+
+	if (clubname_check(name) < 0)
+		return -EINVAL;
+	name_tmp(tmp);
+	r = b->ops->mkdirat(b, clubs, tmp, 0700);
+	if (r < 0)
+		return r;
+	r = fd = b->ops->openat(b, clubs, tmp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (r < 0)
+		return r;
+	r = make_tree(b, fd, id, key, epoch);
+	if (r == 0)
+		r = write_header(b, fd, id, key, epoch);	/* fsyncs the directory too */
+	if (r == 0)
+		r = b->ops->renameat2(b, clubs, tmp, clubs, name, RENAME_NOREPLACE);
+	if (r == 0)
+		r = b->ops->fsync(b, clubs);
+	if (r < 0)
+		unmake(b, clubs, fd, tmp);
+	b->ops->close(b, fd);
+	return r;
+}
+
+int club_open(struct store *s, const char *name, struct club **out)
+{
+	struct backend *b = store_backend(s);
+	char path[NAME_ENC_MAX + 1];
+	struct stat st;
+	struct club *c;
+	int r;
+
+	if (clubname_check(name) < 0)
+		return -EINVAL;
+	snprintf(path, sizeof(path), "%s/tree", name);
+	r = b->ops->lstatat(b, store_clubs_fd(s), path, &st);
+	if (r < 0)
+		return r == -ENOTDIR ? -ENOENT : r;
+	if (!S_ISDIR(st.st_mode))
+		return -ENOENT;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->store = s;
+	c->b = b;
+	c->lockfd = -1;
+	pthread_rwlock_init(&c->ns, NULL);
+	pthread_rwlock_init(&c->xattr_lock, NULL);
+	pthread_mutex_init(&c->table_lock, NULL);
+	c->name = strdup(name);
+	c->root = node_make_root(c);
+	if (!c->name || !c->root) {
+		club_close(c);
+		return -ENOMEM;
+	}
+	c->root->ino = st.st_ino;
+	*out = c;
+	return 0;
+}
+
+/* Forget the keys.  ns is held exclusively, or nobody else is left. */
+static void drop_keys(struct club *c)
+{
+	c->unlocked = false;
+	sodium_free(c->key);
+	c->key = NULL;
+	crypt_siv_free(c->names);
+	c->names = NULL;
+	if (c->lockfd >= 0)
+		c->b->ops->close(c->b, c->lockfd);
+	c->lockfd = -1;
+}
+
+void club_close(struct club *c)
+{
+	if (!c)
+		return;
+	drop_keys(c);
+	node_put(c->root);
+	free(c->bucket);
+	free(c->name);
+	pthread_rwlock_destroy(&c->ns);
+	pthread_rwlock_destroy(&c->xattr_lock);
+	pthread_mutex_destroy(&c->table_lock);
+	free(c);
+}
+
+const char *club_name(const struct club *c)
+{
+	return c->name;
+}
+
+struct store *club_store(const struct club *c)
+{
+	return c->store;
+}
+
+struct node *club_root(struct club *c)
+{
+	return node_get(c->root);
+}
+
+/* Read the header.  The page is not authenticated yet.  Says what is wrong. */
+static int read_header(struct club *c, uint8_t raw[static CLUBHDR_SIZE], struct clubhdr *h)
+{
+	char path[NAME_ENC_MAX + 1], shown[4 * CLUBNAME_MAX + 1];
+	ssize_t n;
+	int r;
+
+	snprintf(path, sizeof(path), "%s/club", c->name);
+	n = backend_read_file(c->b, store_clubs_fd(c->store), path, raw, CLUBHDR_SIZE);
+	log_escape(shown, sizeof(shown), c->name);
+	if (n < 0 && n != -EFBIG) {
+		log_err((int)-n, "clubs/%s/club: cannot be read", shown);
+		return (int)n;
+	}
+	r = n == CLUBHDR_SIZE ? clubhdr_decode(raw, h) : -EUCLEAN;
+	if (r < 0)
+		log_err(0, "clubs/%s/club: the club's header %s", shown,
+			r == -ENOTSUP ? "was written by a newer version"
+				      : "is malformed or its checksum does not match");
+	return r;
+}
+
+int club_id(struct club *c, uint8_t id[static CLUB_ID_LEN])
+{
+	uint8_t raw[CLUBHDR_SIZE];
+	struct clubhdr h;
+	int r = read_header(c, raw, &h);
+
+	if (r == 0)
+		memcpy(id, h.id, CLUB_ID_LEN);
+	return r;
+}
+
+/* Take the club for this process: only then may anything in it be written. */
+static int take_lock(struct club *c)
+{
+	char holder[LOCKFILE_HOLDER_MAX], shown[4 * CLUBNAME_MAX + 1], path[NAME_ENC_MAX + 1];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/lock", c->name);
+	fd = lockfile_take(c->b, store_clubs_fd(c->store), path, true, "unlocked", holder,
+			   sizeof(holder));
+	if (fd >= 0) {
+		c->lockfd = fd;
+		return 0;
+	}
+	log_escape(shown, sizeof(shown), c->name);
+	if (fd == -EBUSY)
+		log_err(0, "club '%s' is in use: %s", shown, holder);
+	else
+		log_err(-fd, "clubs/%s/lock", shown);
+	return fd;
+}
+
+static int verify_header(struct club *c, const uint8_t *key, uint32_t epoch)
+{
+	char shown[4 * CLUBNAME_MAX + 1];
+	uint8_t raw[CLUBHDR_SIZE];
+	struct crypt_gcm *gcm = NULL;
+	int r = read_header(c, raw, &c->hdr);
+
+	if (r < 0)
+		return r;
+	r = c->hdr.epoch == epoch ? clubhdr_key(key, c->hdr.id, &gcm) : -EBADMSG;
+	if (r == 0)
+		r = clubhdr_verify(gcm, raw);
+	crypt_gcm_free(gcm);
+	if (r == -EBADMSG) {
+		log_escape(shown, sizeof(shown), c->name);
+		log_err(0, "clubs/%s/club: the club's header does not verify under the key of "
+			   "epoch %u: it was tampered with, or the key is another club's",
+			shown, epoch);
+	}
+	return r;
+}
+
+static int unlock(struct club *c, const uint8_t *key, uint32_t epoch)
+{
+	char path[NAME_ENC_MAX + 1];
+	struct stat st;
+	int r;
+
+	r = verify_header(c, key, epoch);
+	if (r == 0)
+		r = take_lock(c);
+	if (r < 0)
+		return r;
+	c->key = sodium_malloc(CLUB_KEY_LEN);
+	if (!c->key)
+		return -ENOMEM;
+	memcpy(c->key, key, CLUB_KEY_LEN);
+	r = name_key(key, c->hdr.id, &c->names);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "%s/xattr", c->name);
+	atomic_store(&c->has_xattr,
+		     c->b->ops->lstatat(c->b, store_clubs_fd(c->store), path, &st) == 0);
+	c->unlocked = true;
+	return 0;
+}
+
+int club_unlock(struct club *c, const uint8_t key[static CLUB_KEY_LEN], uint32_t epoch)
+{
+	int r = 0;
+
+	pthread_rwlock_wrlock(&c->ns);
+	if (!c->unlocked) {
+		r = unlock(c, key, epoch);
+		if (r < 0)
+			drop_keys(c);
+	}
+	pthread_rwlock_unlock(&c->ns);
+	return r;
+}
+
+bool club_unlocked(const struct club *c)
+{
+	struct club *m = (struct club *)(uintptr_t)c;	/* taking a lock changes nothing */
+	bool yes;
+
+	pthread_rwlock_rdlock(&m->ns);
+	yes = c->unlocked;
+	pthread_rwlock_unlock(&m->ns);
+	return yes;
+}
+
+/* The nodes with open files, each with a reference, in an array the caller frees. */
+static size_t open_nodes(struct club *c, struct node ***out)
+{
+	size_t n = 0, i = 0;
+
+	pthread_mutex_lock(&c->table_lock);
+	for (struct node *f = c->open_files; f; f = f->open_next)
+		n++;
+	*out = calloc(n ? n : 1, sizeof(struct node *));
+	for (struct node *f = c->open_files; f && *out; f = f->open_next) {
+		f->refs++;
+		(*out)[i++] = f;
+	}
+	pthread_mutex_unlock(&c->table_lock);
+	return i;
+}
+
+int club_sync(struct club *c, bool durable)
+{
+	struct node **list;
+	size_t n = open_nodes(c, &list);
+	int r = list ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < n; i++) {
+		struct node *f = list[i];
+		int r2 = 0;
+
+		pthread_mutex_lock(&f->lock);
+		if (f->file)
+			r2 = durable ? file_sync(f->file, false) : file_flush(f->file);
+		pthread_mutex_unlock(&f->lock);
+		node_put(f);
+		if (r2 < 0 && r == 0)
+			r = r2;
+	}
+	free(list);
+	return r;
+}

@@ -1,0 +1,269 @@
+/* tree_make.c - new files, directories, links. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sodium.h>
+
+#include "fs/store/tree_impl.h"
+
+/* A new object in the making: what every kind of it needs. */
+struct making {
+	struct tree_at at;
+	struct name_enc enc;
+	struct tree_owner owner;
+};
+
+/* ns is held shared.  make_end() after success. */
+static int make_begin(struct node *dir, const char *name, struct tree_owner owner,
+		      struct making *m)
+{
+	struct stat st;
+	int r = tree_begin(dir, &m->at);
+
+	if (r < 0)
+		return r;
+	m->owner = owner;
+	r = tree_seal(&m->at, name, &m->enc);
+	if (r == 0)
+		r = m->at.b->ops->fstat(m->at.b, m->at.fd, &st);
+	if (r == 0 && st.st_mode & S_ISGID)
+		m->owner.gid = st.st_gid;
+	if (r == 0)
+		r = tree_put_sidecar(&m->at, &m->enc);
+	if (r < 0)
+		tree_end(&m->at);
+	return r;
+}
+
+/* Give the object @name its owner and, as that may clear set-id bits, its mode again. */
+static int make_owned(const struct making *m, const char *name, mode_t mode, struct stat *st)
+{
+	struct backend *b = m->at.b;
+	int r = b->ops->lstatat(b, m->at.fd, name, st);
+
+	if (r < 0)
+		return r;
+	if (st->st_uid != m->owner.uid || st->st_gid != m->owner.gid) {
+		r = b->ops->lchownat(b, m->at.fd, name, m->owner.uid, m->owner.gid);
+		if (r == 0)
+			r = b->ops->lstatat(b, m->at.fd, name, st);
+	}
+	if (r == 0 && !S_ISLNK(st->st_mode) && (st->st_mode & 07777) != mode) {
+		r = b->ops->chmodat(b, m->at.fd, name, mode);
+		if (r == 0)
+			r = b->ops->lstatat(b, m->at.fd, name, st);
+	}
+	return r;
+}
+
+/* The object is there, or @r says why not: then nothing of it stays. */
+static int make_end(struct making *m, int r, bool made, struct node **out, struct stat *st)
+{
+	if (r == 0)
+		r = node_intern(m->at.dir, m->enc.name, st, out);
+	if (r < 0 && made)
+		m->at.b->ops->unlinkat(m->at.b, m->at.fd, m->enc.name, 0);
+	if (r < 0 && r != -EEXIST)
+		tree_drop_sidecar(&m->at, m->enc.name);
+	tree_end(&m->at);
+	return r;
+}
+
+/* The contents of a file just made.  node.lock is not held yet: nobody else can know it. */
+static int adopt_file(struct node *n, int fd, const uint8_t *parent, struct file **out)
+{
+	struct file_env env = tree_file_env(n);
+	int r;
+
+	pthread_mutex_lock(&n->lock);
+	r = file_new(&env, fd, FILEHDR_FILE, NULL, parent, &n->file);
+	if (r == 0) {
+		n->opens = 1;
+		node_note_open(n);
+		node_get(n);
+		*out = n->file;
+	}
+	pthread_mutex_unlock(&n->lock);
+	return r;
+}
+
+int tree_create(struct node *dir, const char *name, mode_t mode, struct tree_owner owner,
+		struct node **out, struct file **file, struct stat *st)
+{
+	struct club *c = dir->club;
+	struct making m;
+	int fd = -1, r;
+
+	mode &= 07777;
+	pthread_rwlock_rdlock(&c->ns);
+	r = make_begin(dir, name, owner, &m);
+	if (r < 0)
+		goto out;
+	r = fd = c->b->ops->openat(c->b, m.at.fd, m.enc.name,
+				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+	if (fd >= 0)
+		r = make_owned(&m, m.enc.name, mode, st);
+	r = make_end(&m, r, fd >= 0, out, st);
+	if (r == 0)
+		atomic_store(&(*out)->no_xattr, true);
+	if (r == 0)
+		r = adopt_file(*out, fd, dir->dirid, file);
+	if (r < 0 && fd >= 0)
+		c->b->ops->close(c->b, fd);
+out:
+	pthread_rwlock_unlock(&c->ns);
+	if (r == 0)
+		node_fix_stat(*out, st);
+	return r;
+}
+
+/* The new directory under a temporary name: with its id, owner and mode it can be shown. */
+static int fill_dir(const struct making *m, const char *tmp, mode_t mode, struct stat *st)
+{
+	struct backend *b = m->at.b;
+	char text[NAME_DIRID_TEXT + 1];
+	uint8_t id[NAME_DIRID_LEN];
+	struct club *c = m->at.dir->club;
+	int fd, r;
+
+	r = fd = b->ops->openat(b, m->at.fd, tmp, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	if (r < 0)
+		return r;
+	randombytes_buf(id, sizeof(id));
+	r = name_seal_dirid(c->names, c->hdr.epoch, id, text);
+	if (r == 0)
+		r = b->ops->symlinkat(b, text, fd, NAME_DIRID);
+	b->ops->close(b, fd);
+	/* a directory made in one with the set-group-id bit inherits it */
+	if (r == 0)
+		r = b->ops->lstatat(b, m->at.fd, tmp, st);
+	if (r == 0)
+		r = make_owned(m, tmp, mode | (st->st_mode & S_ISGID), st);
+	return r;
+}
+
+int tree_mkdir(struct node *dir, const char *name, mode_t mode, struct tree_owner owner,
+	       struct node **out, struct stat *st)
+{
+	struct club *c = dir->club;
+	struct backend *b = c->b;
+	char tmp[NAME_ENC_MAX + 1], path[2 * NAME_ENC_MAX + 2];
+	struct making m;
+	int r;
+
+	mode &= 07777;
+	pthread_rwlock_rdlock(&c->ns);
+	r = make_begin(dir, name, owner, &m);
+	if (r < 0)
+		goto out;
+	name_tmp(tmp);
+	r = b->ops->lstatat(b, m.at.fd, m.enc.name, st) == 0 ? -EEXIST : 0;
+	if (r == 0)
+		r = b->ops->mkdirat(b, m.at.fd, tmp, 0700);
+	if (r == 0) {
+		r = fill_dir(&m, tmp, mode, st);
+		if (r == 0)
+			r = b->ops->renameat2(b, m.at.fd, tmp, m.at.fd, m.enc.name,
+					      RENAME_NOREPLACE);
+		if (r < 0) {
+			snprintf(path, sizeof(path), "%s/%s", tmp, NAME_DIRID);
+			b->ops->unlinkat(b, m.at.fd, path, 0);
+			b->ops->unlinkat(b, m.at.fd, tmp, AT_REMOVEDIR);
+		}
+	}
+	r = make_end(&m, r, false, out, st);
+out:
+	pthread_rwlock_unlock(&c->ns);
+	return r;
+}
+
+int tree_mknod(struct node *dir, const char *name, mode_t mode, dev_t dev,
+	       struct tree_owner owner, struct node **out, struct stat *st)
+{
+	struct club *c = dir->club;
+	struct file *file;
+	struct making m;
+	int r;
+
+	if (S_ISREG(mode) || (mode & S_IFMT) == 0) {
+		r = tree_create(dir, name, mode, owner, out, &file, st);
+		return r < 0 ? r : tree_close(*out, file);
+	}
+	pthread_rwlock_rdlock(&c->ns);
+	r = make_begin(dir, name, owner, &m);
+	if (r == 0) {
+		bool made;
+
+		r = c->b->ops->mknodat(c->b, m.at.fd, m.enc.name, mode, dev);
+		made = r == 0;
+		if (made)
+			r = make_owned(&m, m.enc.name, mode & 07777, st);
+		r = make_end(&m, r, made, out, st);
+	}
+	pthread_rwlock_unlock(&c->ns);
+	return r;
+}
+
+int tree_symlink(struct node *dir, const char *name, const char *target, struct tree_owner owner,
+		 struct node **out, struct stat *st)
+{
+	struct club *c = dir->club;
+	char text[NAME_TARGET_TEXT + 1];
+	struct making m;
+	int r;
+
+	pthread_rwlock_rdlock(&c->ns);
+	r = make_begin(dir, name, owner, &m);
+	if (r == 0) {
+		bool made;
+
+		r = name_seal_target(c->names, target, text);
+		if (r == 0)
+			r = c->b->ops->symlinkat(c->b, text, m.at.fd, m.enc.name);
+		made = r == 0;
+		if (made)
+			r = make_owned(&m, m.enc.name, 0777, st);
+		r = make_end(&m, r, made, out, st);
+	}
+	pthread_rwlock_unlock(&c->ns);
+	if (r == 0)
+		node_fix_stat(*out, st);
+	return r;
+}
+
+int tree_link(struct node *n, struct node *dir, const char *name, struct stat *st)
+{
+	struct club *c = dir->club;
+	struct node_where w;
+	struct node *again;
+	struct making m;
+	int r;
+
+	if (n->club != c)
+		return -EXDEV;
+	if (S_ISDIR(n->type))
+		return -EPERM;
+	pthread_rwlock_rdlock(&c->ns);
+	r = make_begin(dir, name, (struct tree_owner){ 0, 0 }, &m);
+	if (r == 0) {
+		bool made;
+
+		r = node_where(n, &w);
+		if (r == 0) {
+			r = c->b->ops->linkat(c->b, w.dirfd, w.enc, m.at.fd, m.enc.name);
+			node_where_put(&w);
+		} else if (r == -ESTALE) {
+			r = -ENOENT;	/* its last name was removed */
+		}
+		made = r == 0;
+		if (made)
+			r = c->b->ops->lstatat(c->b, m.at.fd, m.enc.name, st);
+		r = make_end(&m, r, made, &again, st);
+		if (r == 0)
+			node_put(again);
+	}
+	pthread_rwlock_unlock(&c->ns);
+	if (r == 0)
+		node_fix_stat(n, st);
+	return r;
+}
