@@ -1,17 +1,22 @@
 /*
- * clubctl add.  A club is a directory in the store and a key in the key daemon, and the two are
- * made in an order in which every interruption can be made good by the same command:
+ * clubctl add.  A club is a directory in the store and a key in the key daemon.  They are made in
+ * an order in which the same command makes good what any interruption left:
  *
- *	state			key in the daemon	directory	a second add
- *	nothing			none			none		begins
- *	after keyclient_add()	pre-active		none		replaces the key, goes on
- *	after club_create()	pre-active		whole		activates the key
- *	done			active			whole		refuses: exists
+ *	state			marker	key in the daemon	directory	a second add
+ *	nothing			-	none			none		begins
+ *	after add_mark()	yes	none			none		begins
+ *	after keyclient_add()	yes	pre-active		none		replaces the key
+ *	after club_create()	yes	pre-active		whole		activates the key
+ *	after activation	yes	active			whole		the same, harmless
+ *	done			-	active			whole		refuses: exists
  *
- * A key that is pre-active is given to nobody, so no data can be lost with one.  Once the
- * directory stands, its header is bound to that key: then keyclient_add(), which would replace
- * the key, is never called again.  Two adds at once are kept apart by a lock, or one would
- * replace the key under which the other has just made the directory.
+ * 1. A key that is pre-active is given to nobody, so no data can be lost with one.
+ * 2. Once the directory stands, its header is bound to that key: then keyclient_add(), which
+ *    would replace the key, is never called again.
+ * 3. The marker, clubs/.adding.NAME, is durable before the directory can be: a directory without
+ *    one is finished.  Asking the daemon instead would need a request that it must log as denied.
+ * 4. Two adds at once are kept apart by a lock, or one would replace the key under which the
+ *    other has just made the directory.
  */
 #include <assert.h>
 #include <errno.h>
@@ -26,6 +31,8 @@
 #include "keyd/lib/harden.h"
 #include "keyd/lib/keyclient.h"
 #include "keyd/lib/log.h"
+
+#define ADD_MARKER ".adding."
 
 static_assert(KEYCLIENT_ID_LEN == CLUB_ID_LEN, "one size of club ids");
 static_assert(KEYCLIENT_KEY_LEN == CLUB_KEY_LEN, "one size of keys");
@@ -51,8 +58,8 @@ static const char *add_advice(int err)
 {
 	switch (err) {
 	case -EEXIST:
-		return "the key daemon has an active key under this name, but the store has no "
-		       "such club; restore its directory, or choose another name";
+		return "the key daemon has an active key of this name, for a club of another store "
+		       "or one whose directory is gone; restore that, or choose another name";
 	case -ENOENT:
 		return "the directory exists, but the key daemon has no key for it; is it the "
 		       "right key daemon?";
@@ -64,68 +71,100 @@ static const char *add_advice(int err)
 	}
 }
 
-/* The last step, which alone makes the key usable. */
-static int add_activate(struct keyclient *kc, const char *name,
-			const uint8_t id[static CLUB_ID_LEN])
-{
-	int r = keyclient_activate(kc, name, id);
+struct add {
+	struct store *store;
+	struct keyclient *kc;
+	const char *name;
+	char marker[sizeof(ADD_MARKER) + CLUBNAME_MAX];
+};
 
-	if (r < 0 && r != -EALREADY)
-		log_err(0, "club '%s': cannot activate its key: %s", ctl_name(name), add_advice(r));
+static int add_mark(const struct add *a)
+{
+	int r = backend_replace(store_backend(a->store), store_clubs_fd(a->store), a->marker, "",
+				0, 0600);
+
+	if (r < 0)
+		log_err(-r, "club '%s': cannot write to the store", ctl_name(a->name));
 	return r;
 }
 
-static int add_resume(struct keyclient *kc, const char *name, const uint8_t id[static CLUB_ID_LEN])
+/* A marker that stays, or comes back after a power cut, does no harm. */
+static void add_unmark(const struct add *a)
 {
-	int r = add_activate(kc, name, id);
+	struct backend *b = store_backend(a->store);
 
-	if (r == -EALREADY)
-		log_err(0, "club '%s' exists already; nothing was changed", ctl_name(name));
-	if (r < 0)
+	b->ops->unlinkat(b, store_clubs_fd(a->store), a->marker, 0);
+}
+
+static bool add_marked(const struct add *a)
+{
+	struct backend *b = store_backend(a->store);
+	struct stat st;
+
+	return b->ops->lstatat(b, store_clubs_fd(a->store), a->marker, &st) == 0;
+}
+
+/* The last step: it alone makes the key usable. */
+static int add_finish(const struct add *a, const uint8_t id[static CLUB_ID_LEN], const char *done)
+{
+	int r = keyclient_activate(a->kc, a->name, id);
+
+	if (r < 0) {
+		log_err(0, "club '%s': its key was not activated: %s; then add it again",
+			ctl_name(a->name), add_advice(r));
 		return CTL_FAILED;
-	printf("%s: finished adding a club that an interrupted add had left\n", name);
+	}
+	add_unmark(a);
+	printf("%s: %s\n", a->name, done);
 	return CTL_DONE;
 }
 
-static int add_new(struct store *s, struct keyclient *kc, const char *name)
+static int add_new(const struct add *a)
 {
 	struct keyclient_grant grant = { 0 };
 	uint8_t id[CLUB_ID_LEN];
 	int r;
 
+	if (add_mark(a) < 0)
+		return CTL_FAILED;
 	randombytes_buf(id, sizeof(id));
-	r = keyclient_add(kc, name, store_id(s), id, &grant);
+	r = keyclient_add(a->kc, a->name, store_id(a->store), id, &grant);
 	if (r < 0) {
-		log_err(0, "club '%s': no key was made: %s", ctl_name(name), add_advice(r));
+		log_err(0, "club '%s': no key was made: %s", ctl_name(a->name), add_advice(r));
+		add_unmark(a);
 		return CTL_FAILED;
 	}
-	r = club_create(s, name, id, grant.key, grant.epoch);
+	r = club_create(a->store, a->name, id, grant.key, grant.epoch);
 	keyclient_wipe(&grant);
 	if (r < 0) {
-		log_err(-r, "club '%s': its directory was not made; the key that waits for it "
-			"is replaced when you add it again", ctl_name(name));
+		log_err(-r, "club '%s': its directory was not made; put that right and add it "
+			"again", ctl_name(a->name));
 		return CTL_FAILED;
 	}
-	if (add_activate(kc, name, id) < 0)
-		return CTL_FAILED;
-	printf("%s: added\n", name);
-	return CTL_DONE;
+	return add_finish(a, id, "added");
 }
 
 static int add_one(struct store *s, struct keyclient *kc, const char *name)
 {
+	struct add a = { .store = s, .kc = kc, .name = name };
 	uint8_t id[CLUB_ID_LEN];
 	int found;
 
 	if (clubname_check(name) < 0) {
-		log_err(0, "club name '%s': %s; choose another name", ctl_name(name),
+		log_err(0, "club name '%s': it %s; choose another name", ctl_name(name),
 			clubname_strerror(name));
 		return CTL_FAILED;
 	}
+	snprintf(a.marker, sizeof(a.marker), ADD_MARKER "%s", name);
 	found = add_find(s, name, id);
 	if (found < 0)
 		return CTL_FAILED;
-	return found ? add_resume(kc, name, id) : add_new(s, kc, name);
+	if (!found)
+		return add_new(&a);
+	if (add_marked(&a))
+		return add_finish(&a, id, "finished what an interrupted add had left");
+	log_err(0, "club '%s' exists already; nothing was changed", ctl_name(name));
+	return CTL_FAILED;
 }
 
 int cmd_add(const struct ctl_args *args)
