@@ -191,6 +191,8 @@ class Keyd(Daemon):
         if problems is None and own:
             raise SiteError("\n".join(own))
 
+    end = stop
+
     def audit(self):
         """All records of the audit log, oldest first, as dictionaries."""
         import json
@@ -237,6 +239,8 @@ class Mount(Daemon):
         if problems is None and own:
             raise SiteError("\n".join(own))
 
+    end = umount
+
 
 class Site:
     """Makes and ends all of the above below the directory @top, which it removes at the end."""
@@ -280,7 +284,8 @@ class Site:
             f.write(text)
         return self.path(name)
 
-    def _run(self, daemon):
+    def add(self, daemon):
+        """Start a daemon of this site; close() will end it."""
         self.daemons.append(daemon)
         return daemon.start()
 
@@ -292,7 +297,7 @@ class Site:
         """Start a key daemon.  @config is the text of its configuration; None: embedded default."""
         if config is not None:
             config = self.write(f"{state}.conf", config)
-        return self._run(Keyd(self, self.mkdir(state, 0o700), self.mkdir(run), config, args))
+        return self.add(Keyd(self, self.mkdir(state, 0o700), self.mkdir(run), config, args))
 
     def run(self, name, *args, check=True, uid=None, run=None, stdin=None, timeout=120):
         """Run one of our programs to its end; its output is in .stdout and .stderr."""
@@ -320,7 +325,7 @@ class Site:
 
     def mount(self, store, opts="", name="mnt", run=None):
         """Mount @store at the directory @name."""
-        return self._run(Mount(self, store, self.mkdir(name), opts, run))
+        return self.add(Mount(self, store, self.mkdir(name), opts, run))
 
     def abort(self):
         """Kill every daemon, so that nobody waits for an answer any more."""
@@ -332,10 +337,7 @@ class Site:
         """Stop everything, newest first, remove the directory.  Returns a list of complaints."""
         problems = []
         for d in reversed(list(self.daemons)):
-            if isinstance(d, Mount):
-                d.umount(problems)
-            else:
-                d.stop(problems)
+            d.end(problems)
         for point, _ in reversed(mount_points()):
             if point.startswith(self.top + "/"):
                 problems.append(f"{point} was still mounted")

@@ -1,0 +1,305 @@
+"""bench.py [ROW...]: the same work on clubfs and on what it is compared with, side by side.
+
+plain        the directory beneath, no FUSE at all
+passthrough  libfuse's packaged example passthrough_ll: FUSE and nothing else
+gocryptfs    the encrypted filesystem that Debian packages
+clubfs       ours
+
+One round does every row on every one of them before the next round begins, and every round
+begins with another one, so that whatever else the machine does hits all alike.  The table shows
+medians; higher is better.
+"""
+import argparse
+import glob
+import gzip
+import json
+import os
+import platform
+import re
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
+import clubsite     # noqa: E402  pylint: disable=wrong-import-position
+
+BUILD = os.path.join(clubsite.REPO, "build-bench")
+EXAMPLE = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
+TREE = "/usr/include"
+TREE_FILES = 3000
+
+
+##### Rows: what is done first, what is timed, and with what caches
+
+class Row:
+    def __init__(self, key, unit, what, before=(), cold=False, run=None):
+        self.key, self.unit, self.what = key, unit, what
+        self.before, self.cold, self.run = before, cold, run or work
+
+
+def work(key, where):
+    """Let the C program do it; returns (seconds, amount)."""
+    done = subprocess.run([os.path.join(BUILD, "work"), key, where], check=True,
+                          stdout=subprocess.PIPE, text=True)
+    seconds, amount = done.stdout.split()
+    return float(seconds), int(amount)
+
+
+def untar(_, where):
+    began = time.perf_counter()
+    subprocess.run(["tar", "-C", where, "-xf", os.path.join(BUILD, "tree.tar")], check=True)
+    return time.perf_counter() - began, TREE_FILES
+
+
+def commits(where, mode, count):
+    db = sqlite3.connect(os.path.join(where, "db.sqlite"), isolation_level=None)
+    got = db.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
+    if got != mode:
+        raise RuntimeError(f"{where}: no journal mode {mode}, but {got}")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("CREATE TABLE t(i INTEGER PRIMARY KEY, v TEXT)")
+    began = time.perf_counter()
+    for i in range(count):
+        db.execute("INSERT INTO t VALUES (?, ?)", (i, "Erika Mustermann" * 8))
+    seconds = time.perf_counter() - began
+    db.close()
+    return seconds, count
+
+
+ROWS = [
+    Row("stream-write", "MiB/s", "write 256 MiB, then fsync"),
+    Row("stream-read-cold", "MiB/s", "read 256 MiB, no cache", ["stream-write"], True,
+        lambda _, w: work("stream-read", w)),
+    Row("stream-read-hot", "MiB/s", "read 256 MiB again", ["stream-write", "stream-read"], False,
+        lambda _, w: work("stream-read", w)),
+    Row("rand-read-cold", "op/s", "read 4 KiB anywhere, no cache", ["stream-write"], True),
+    Row("rand-read-hot", "op/s", "read 4 KiB anywhere, cached", ["stream-write", "stream-read"]),
+    Row("rand-write", "op/s", "overwrite 4 KiB, fdatasync each", ["stream-write"]),
+    Row("append", "op/s", "append 512 bytes, fsync at the end"),
+    Row("small-create", "op/s", "create and write 2,000 small files"),
+    Row("small-stat", "op/s", "stat them, no cache", ["small-create"], True),
+    Row("small-read", "op/s", "open and read them, no cache", ["small-create"], True),
+    Row("small-unlink", "op/s", "remove them", ["small-create"]),
+    Row("untar", "file/s", f"unpack {TREE_FILES} headers", run=untar),
+    Row("sqlite-rollback", "op/s", "300 commits, rollback journal",
+        run=lambda _, w: commits(w, "delete", 300)),
+    Row("sqlite-wal", "op/s", "500 commits, write-ahead log",
+        run=lambda _, w: commits(w, "wal", 500)),
+]
+
+
+##### What is compared: each gives a directory to work in
+
+class Foreign(clubsite.Daemon):
+    """Somebody else's filesystem as a daemon of the site."""
+
+    def __init__(self, site, name, path, argv):
+        super().__init__(name, argv, site.environment(), site.log_file(name))
+        self.path, self.site = path, site
+
+    def start(self):
+        self.wait_up("the mount was up", lambda: clubsite.mounted(self.path))
+        return self
+
+    end = clubsite.Mount.umount
+
+
+def plain(site):
+    return site.mkdir("plain")
+
+
+def passthrough(site):
+    source, path = site.mkdir("pt-source"), site.mkdir("pt")
+    site.add(Foreign(site, "passthrough_ll", path, [
+        os.path.join(BUILD, "passthrough_ll"), "-f",
+        "-o", f"source={source},cache=always,timeout=86400,default_permissions", path]))
+    return path
+
+
+def gocryptfs(site):
+    source, path = site.mkdir("gc-source"), site.mkdir("gc")
+    secret = site.write("gc-password", "benchmark\n")
+    subprocess.run(["gocryptfs", "-init", "-q", "-scryptn", "10", "-passfile", secret, source],
+                   check=True)
+    site.add(Foreign(site, "gocryptfs", path, [
+        "gocryptfs", "-fg", "-q", "-passfile", secret, source, path]))
+    return path
+
+
+def clubfs(site):
+    site.keyd()
+    return site.mount(site.store("alpha")).join("alpha")
+
+
+TARGETS = {f.__name__: f for f in (plain, passthrough, gocryptfs, clubfs)}
+
+
+##### Building, measuring, printing
+
+def compiled(source, name, *flags):
+    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-w", "-D_GNU_SOURCE", source, "-o",
+                    os.path.join(BUILD, name), *flags], check=True)
+
+
+def build():
+    """The work program, the passthrough example, and the archive to unpack."""
+    os.makedirs(BUILD, exist_ok=True)
+    compiled(os.path.join(HERE, "work.c"), "work")
+    for path in glob.glob(os.path.join(os.path.dirname(EXAMPLE), "passthrough_*")):
+        opener = gzip.open if path.endswith(".gz") else open
+        with opener(path, "rb") as src, \
+                open(os.path.join(BUILD, os.path.basename(path).removesuffix(".gz")), "wb") as dst:
+            shutil.copyfileobj(src, dst)
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "fuse3"], check=True,
+                           stdout=subprocess.PIPE, text=True).stdout.split()
+    compiled(os.path.join(BUILD, "passthrough_ll.c"), "passthrough_ll", "-DHAVE_UTIMENSAT",
+             "-DHAVE_POSIX_FALLOCATE", "-DHAVE_SETXATTR", *flags)
+    names = sorted(os.path.join(d, n) for d, _, ns in os.walk(TREE) for n in ns
+                   if n.endswith(".h"))[:TREE_FILES]
+    if len(names) < TREE_FILES:
+        raise SystemExit(f"bench: {TREE} holds fewer than {TREE_FILES} headers")
+    subprocess.run(["tar", "-cf", os.path.join(BUILD, "tree.tar"), "-P", "--transform", "s,^/,,",
+                    "--null", "-T", "-"], input="\0".join(names), text=True, check=True)
+
+
+def drop_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
+        f.write("3")
+
+
+def measure(row, where):
+    """One run of one row in a new directory below @where; returns the rate."""
+    place = tempfile.mkdtemp(prefix=row.key, dir=where)
+    try:
+        for key in row.before:
+            work(key, place)
+        os.sync()       # nobody pays for what another one left to be written
+        if row.cold:
+            drop_caches()
+        seconds, amount = row.run(row.key, place)
+        return amount / seconds
+    finally:
+        shutil.rmtree(place)
+
+
+def first_line(*argv):
+    try:
+        done = subprocess.run(argv, check=False, stdout=subprocess.PIPE, text=True,
+                              stderr=subprocess.STDOUT)
+        return done.stdout.splitlines()[0]
+    except (OSError, IndexError):
+        return "?"
+
+
+def grepped(pattern, path):
+    with open(path, encoding="utf-8", errors="replace") as f:
+        found = re.search(pattern, f.read(), re.M)
+    return found[1] if found else "?"
+
+
+def machine(where):
+    """What one has to know to compare these numbers with others."""
+    aes = sorted(set(grepped(r"^flags\s*: (.*)", "/proc/cpuinfo").split())
+                 & {"aes", "vaes", "avx2", "avx512f", "vpclmulqdq"})
+    memory = int(grepped(r"MemTotal:\s+(\d+)", "/proc/meminfo")) >> 20
+    return [
+        f"{time.strftime('%Y-%m-%d')}, {grepped(r'PRETTY_NAME=.(.*).$', '/etc/os-release')}, "
+        f"kernel {platform.release()}",
+        f"{os.cpu_count()} x {grepped(r'^model name.*: (.*)', '/proc/cpuinfo')} "
+        f"({' '.join(aes)}), {memory} GiB memory",
+        f"directory on {first_line('findmnt', '-no', 'FSTYPE,SOURCE', '-T', where)}",
+        f"libfuse {first_line('pkg-config', '--modversion', 'fuse3')}, "
+        f"{first_line('openssl', 'version')}",
+        first_line("gocryptfs", "--version"),
+    ]
+
+
+def number(x):
+    return f"{x:,.0f}" if x >= 100 else f"{x:.1f}"
+
+
+def table(rows, names, rates):
+    """Medians, clubfs against the others, and how far the rounds of clubfs lay apart."""
+    mid = {k: statistics.median(v) for k, v in rates.items() if v}
+    ratios = [n for n in names if n != "clubfs"] if "clubfs" in names else []
+    head = f"{'row':17s}{'unit':>7s}" + "".join(f"{n:>13s}" for n in names)
+    print(head + "".join(f"{'/' + n:>13s}" for n in ratios) + f"{'spread':>8s}")
+    for row in rows:
+        line = f"{row.key:17s}{row.unit:>7s}"
+        line += "".join(f"{number(mid[row.key, n]):>13s}" for n in names)
+        line += "".join(f"{mid[row.key, 'clubfs'] / mid[row.key, n]:13.2f}" for n in ratios)
+        last = rates[row.key, names[-1]]
+        print(line + f"{(max(last) - min(last)) / statistics.median(last):7.0%}")
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="\n".join(
+        f"  {r.key:17s} {r.what}" for r in ROWS),
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("rows", nargs="*", metavar="ROW", help="only these rows; default: all")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--dir", default="/var/tmp", help="where the filesystems lie")
+    p.add_argument("--only", metavar="NAME", action="append", choices=TARGETS,
+                   help="only this one of " + ", ".join(TARGETS))
+    p.add_argument("--json", metavar="FILE", help="write every single rate there")
+    args = p.parse_args()
+    known = {r.key for r in ROWS}
+    for key in args.rows:
+        if key not in known:
+            p.error(f"no row '{key}'; there are: {' '.join(sorted(known))}")
+    return args
+
+
+def run(args, rows, names, site):
+    where = {n: TARGETS[n](site) for n in names}
+    rates = {(r.key, n): [] for r in rows for n in names}
+    for i in range(args.rounds):
+        turn = names[i % len(names):] + names[:i % len(names)]
+        for row in rows:
+            for name in turn:
+                rates[row.key, name].append(measure(row, where[name]))
+            if sys.stderr.isatty():
+                print(f"\rround {i + 1}/{args.rounds} {row.key:20s}", end="", file=sys.stderr)
+    if sys.stderr.isatty():
+        print("\r" + " " * 40, end="\r", file=sys.stderr)
+    return rates
+
+
+def main():
+    args = arguments()
+    rows = [r for r in ROWS if not args.rows or r.key in args.rows]
+    if os.geteuid() != 0:
+        for row in [r for r in rows if r.cold]:
+            print(f"left out: {row.key} (only root can empty the caches)")
+        rows = [r for r in rows if not r.cold]
+    names = [n for n in TARGETS if not args.only or n in args.only]
+    if "gocryptfs" in names and not shutil.which("gocryptfs"):
+        print("left out: gocryptfs (not installed; 'make deps-bench')")
+        names.remove("gocryptfs")
+    build()
+    site = clubsite.Site(tempfile.mkdtemp(prefix="clubfs-bench-", dir=args.dir))
+    try:
+        about = machine(site.top)
+        rates = run(args, rows, names, site)
+    finally:
+        problems = site.close()
+    print("\n".join(about))
+    print(f"medians of {args.rounds} rounds, higher is better\n")
+    table(rows, names, rates)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as f:
+            json.dump({"machine": about, "rates": {f"{k} {n}": v for (k, n), v in rates.items()}},
+                      f, indent=1)
+    for p in problems:
+        print(f"bench: {p}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
