@@ -1,0 +1,68 @@
+/*
+ * clubs.h - the clubs that the mount has open, and who may use them.
+ *
+ * A club is opened, without a key, when the kernel first looks it up.  Its key is asked of the
+ * key daemon when a user first goes into it.  Every acting user is asked for anew, so that the
+ * daemon's log names each of them; what the daemon said of a user holds until the grant ends.
+ *
+ *	state of a user in a club	-> next
+ *	unknown, ended	-> asking	[clubs_enter]
+ *	asking		-> granted until the ttl ends | refused for a second | unknown
+ *
+ * Nothing is remembered of a daemon that does not answer: the next access tries again.
+ *
+ * A club without inodes is closed, and its key dropped, once no grant of it is valid.
+ *
+ * No FUSE in it.  Every function is safe from any thread.
+ */
+#ifndef FS_MOUNT_CLUBS_H
+#define FS_MOUNT_CLUBS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "fs/store/club.h"
+
+struct clubs;
+struct clubs_club;
+
+/* On whose behalf the kernel sends a request. */
+struct clubs_actor {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+};
+
+/* clubs_new(): @only, if not empty, is the one club that this mount may show.  0 or -errno. */
+int clubs_new(struct store *s, const char *only, struct clubs **out);
+/* clubs_free(): close every club.  All inodes and handles must be gone.  NULL is fine. */
+void clubs_free(struct clubs *cs);
+
+/*
+ * clubs_get(): the club @name, with a reference (clubs_put()).  Asks for no key.
+ * 0; -ENOENT no such club; or another -errno.
+ */
+int clubs_get(struct clubs *cs, const char *name, struct clubs_club **out);
+struct clubs_club *clubs_ref(struct clubs_club *c);
+void clubs_put(struct clubs_club *c);			/* NULL is fine */
+
+/* clubs_root(): its root directory; the caller gets a reference of the node. */
+struct node *clubs_root(struct clubs_club *c);
+
+/*
+ * clubs_enter(): may @a use this club?  Fetches the key if need be: one round trip to the
+ * daemon, without any lock.  0; -EACCES refused; -ENOKEY the daemon gives no answer or has no
+ * keys; -EBADMSG or -EUCLEAN the club's header is damaged; -EBUSY another process has the club.
+ */
+int clubs_enter(struct clubs_club *c, const struct clubs_actor *a);
+
+/* clubs_granted(): would clubs_enter() succeed without asking? */
+bool clubs_granted(struct clubs_club *c, const struct clubs_actor *a);
+
+/* clubs_shows(): is @name a club that this mount may show?  Does not look whether it exists. */
+bool clubs_shows(const struct clubs *cs, const char *name);
+
+/* clubs_tick(): write out what is dirty in memory, and close clubs that nobody needs. */
+void clubs_tick(struct clubs *cs);
+
+#endif

@@ -1,0 +1,111 @@
+#define FUSE_USE_VERSION 314
+
+#include <errno.h>
+#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "devio.h"
+
+/*
+ * A mount answers one INIT, so one slot is enough; the thread that reads the request also
+ * writes its reply.  Nothing here is shared but the slot.
+ */
+static _Atomic uint64_t init_unique;
+static _Atomic uint32_t init_offered;
+
+static _Thread_local bool kill_suidgid;
+
+static uint32_t peek_u32(const uint8_t *body, size_t len, size_t off)
+{
+	uint32_t v = 0;
+
+	if (len >= off + sizeof(v))
+		memcpy(&v, body + off, sizeof(v));	/* the kernel's own byte order */
+	return v;
+}
+
+static bool asks_kill(uint32_t opcode, const uint8_t *body, size_t len)
+{
+	switch (opcode) {
+	case FUSE_WRITE:
+		return peek_u32(body, len, offsetof(struct fuse_write_in, write_flags)) &
+		       FUSE_WRITE_KILL_SUIDGID;
+	case FUSE_SETATTR:
+		return peek_u32(body, len, offsetof(struct fuse_setattr_in, valid)) &
+		       FATTR_KILL_SUIDGID;
+	case FUSE_OPEN:
+		return peek_u32(body, len, offsetof(struct fuse_open_in, open_flags)) &
+		       FUSE_OPEN_KILL_SUIDGID;
+	case FUSE_CREATE:
+		return peek_u32(body, len, offsetof(struct fuse_create_in, open_flags)) &
+		       FUSE_OPEN_KILL_SUIDGID;
+	default:
+		return false;
+	}
+}
+
+static ssize_t devio_read(int fd, void *buf, size_t size, void *userdata)
+{
+	const uint8_t *body = (const uint8_t *)buf + sizeof(struct fuse_in_header);
+	struct fuse_in_header h;
+	ssize_t n = read(fd, buf, size);
+
+	(void)userdata;
+	kill_suidgid = false;
+	if (n < (ssize_t)sizeof(h))
+		return n;
+	memcpy(&h, buf, sizeof(h));
+	kill_suidgid = asks_kill(h.opcode, body, (size_t)n - sizeof(h));
+	if (h.opcode == FUSE_INIT) {
+		init_offered = peek_u32(body, (size_t)n - sizeof(h),
+					offsetof(struct fuse_init_in, flags));
+		init_unique = h.unique;
+	}
+	return n;
+}
+
+/* Ask for what the kernel offered and libfuse has no word for. */
+static void patch_init(struct iovec *iov)
+{
+	uint32_t want = (FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2) & init_offered;
+	uint8_t *body = iov->iov_base;
+	uint32_t flags = peek_u32(body, iov->iov_len, offsetof(struct fuse_init_out, flags));
+
+	if (iov->iov_len < offsetof(struct fuse_init_out, flags) + sizeof(flags))
+		return;
+	/* V1 has other duties than V2; libfuse 3.17 asks for it unless told not to. */
+	flags = (flags & ~(uint32_t)FUSE_HANDLE_KILLPRIV) | want;
+	memcpy(body + offsetof(struct fuse_init_out, flags), &flags, sizeof(flags));
+}
+
+static ssize_t devio_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct fuse_out_header h;
+
+	(void)userdata;
+	if (init_unique && count >= 2 && iov[0].iov_len >= sizeof(h)) {
+		memcpy(&h, iov[0].iov_base, sizeof(h));
+		if (h.unique == init_unique && h.error == 0) {
+			patch_init(&iov[1]);
+			init_unique = 0;
+		}
+	}
+	return writev(fd, iov, count);
+}
+
+bool devio_kill_suidgid(void)
+{
+	return kill_suidgid;
+}
+
+int devio_install(struct fuse_session *se)
+{
+	static const struct fuse_custom_io io = { .read = devio_read, .writev = devio_writev };
+
+	return fuse_session_custom_io(se, &io, fuse_session_fd(se));
+}

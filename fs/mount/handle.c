@@ -1,0 +1,75 @@
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "handle.h"
+#include "inode.h"
+#include "rootdir.h"
+
+struct handle_table {
+	pthread_mutex_t lock;		/* a leaf */
+	struct handle *first;		/* lock */
+};
+
+int handle_table_new(struct handle_table **out)
+{
+	struct handle_table *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return -ENOMEM;
+	pthread_mutex_init(&t->lock, NULL);
+	*out = t;
+	return 0;
+}
+
+int handle_new(struct handle_table *t, struct inode *in, struct handle **out)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return -ENOMEM;
+	h->in = in;
+	if (in->node)
+		h->node = node_get(in->node);
+	pthread_mutex_lock(&t->lock);
+	h->next = t->first;
+	h->pprev = &t->first;
+	if (h->next)
+		h->next->pprev = &h->next;
+	t->first = h;
+	pthread_mutex_unlock(&t->lock);
+	*out = h;
+	return 0;
+}
+
+int handle_close(struct handle_table *t, struct handle *h)
+{
+	int r = 0;
+
+	if (!h)
+		return 0;
+	pthread_mutex_lock(&t->lock);
+	*h->pprev = h->next;
+	if (h->next)
+		h->next->pprev = h->pprev;
+	pthread_mutex_unlock(&t->lock);
+
+	if (h->file)
+		r = tree_close(h->node, h->file);
+	if (h->dir)
+		tree_closedir(h->dir);
+	rootdir_free(h->root);
+	node_put(h->node);
+	free(h);
+	return r;
+}
+
+void handle_table_free(struct handle_table *t)
+{
+	if (!t)
+		return;
+	while (t->first)
+		handle_close(t, t->first);	/* the store logs what it could not write */
+	pthread_mutex_destroy(&t->lock);
+	free(t);
+}

@@ -1,0 +1,38 @@
+/*
+ * handle.h - an open file or directory of the kernel: what stands in fi->fh.
+ *
+ * All handles are in one list, so that what is still open when the daemon stops is closed too.
+ * Every function is safe from any thread.
+ */
+#ifndef FS_MOUNT_HANDLE_H
+#define FS_MOUNT_HANDLE_H
+
+#include <stdbool.h>
+
+#include "fs/store/tree.h"
+
+struct inode;
+struct handle_table;
+struct rootdir;
+
+struct handle {
+	struct inode *in;		/* the kernel keeps it looked up while it is open */
+	struct node *node;		/* own reference; NULL: the root of the mount */
+	struct file *file;		/* regular files */
+	bool write;			/* file may be changed through this handle */
+	struct tree_dir *dir;		/* directories */
+	struct rootdir *root;		/* the root of the mount */
+	struct handle *next, **pprev;	/* the table's lock */
+};
+
+int handle_table_new(struct handle_table **out);
+/* handle_table_free(): closes what is still open; NULL is fine. */
+void handle_table_free(struct handle_table *t);
+
+/* handle_new(): an empty handle of @in.  0 or -ENOMEM. */
+int handle_new(struct handle_table *t, struct inode *in, struct handle **out);
+
+/* handle_close(): close and free; what tree_close() said.  NULL is fine. */
+int handle_close(struct handle_table *t, struct handle *h);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * inode.h - what the kernel knows of us: a number for each node it has looked up.
+ *
+ *	1. A number is never used twice, so it needs no generation and means the same object as
+ *	   long as the mount lives.
+ *	2. One struct inode per struct node: the node's private slot points to it.
+ *	3. It lives while the kernel holds look-ups of it.  The kernel sends no request on a number
+ *	   that it has forgotten, so a pointer is good for as long as a request runs.
+ *
+ * Every function is safe from any thread.
+ */
+#ifndef FS_MOUNT_INODE_H
+#define FS_MOUNT_INODE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "fs/store/tree.h"
+
+struct clubs_club;
+struct inode_table;
+
+struct inode {
+	uint64_t id;
+	struct node *node;		/* NULL: the root of the mount */
+	struct clubs_club *club;	/* NULL: the root of the mount */
+	bool is_club;			/* the root directory of a club */
+	_Atomic bool suid_seen;		/* a set-id bit may be set; see ops_attr_kill_suidgid() */
+	_Atomic uint32_t cap_gen;	/* counts changes of security.capability */
+	_Atomic uint32_t nocap_at;	/* there was none when cap_gen had this value */
+	uint64_t nlookup;		/* the table's lock */
+	struct inode *next;		/* the table's lock */
+};
+
+int inode_table_new(struct inode_table **out);
+/* inode_table_free(): also the inodes that the kernel did not forget; NULL is fine. */
+void inode_table_free(struct inode_table *t);
+
+/* inode_find(): the inode with number @id, or NULL. */
+struct inode *inode_find(struct inode_table *t, uint64_t id);
+
+/*
+ * inode_enter(): the inode of @node, counting one look-up.  The caller's reference of @node is
+ * used up, also on failure; @club gets one of its own.  0 or -ENOMEM.
+ */
+int inode_enter(struct inode_table *t, struct node *node, struct clubs_club *club, bool is_club,
+		struct inode **out);
+
+/* inode_forget(): the kernel gives @n look-ups back. */
+void inode_forget(struct inode_table *t, uint64_t id, uint64_t n);
+
+/* inode_note(): @st of @in was just read or set; remember what the daemon itself needs. */
+void inode_note(struct inode *in, const struct stat *st);
+
+#endif

@@ -1,0 +1,147 @@
+#define FUSE_USE_VERSION 314
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clubs.h"
+#include "keeper.h"
+#include "keyd/lib/cleanup.h"
+#include "keyd/lib/log.h"
+#include "session.h"
+
+#define COMMIT_S 5
+#define READAHEAD_KB "1024"
+#define WAKE_MAIN SIGUSR1	/* interrupts the loop's wait; does nothing else */
+#define LOOP_ENDED SIGUSR2	/* tells the keeper to end */
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+static sigset_t ours(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, LOOP_ENDED);
+	return set;
+}
+
+void keeper_block(void)
+{
+	const struct sigaction wake = { .sa_handler = nothing };
+	const struct sigaction ignore = { .sa_handler = SIG_IGN };
+	sigset_t set = ours();
+
+	sigaction(WAKE_MAIN, &wake, NULL);
+	sigaction(SIGPIPE, &ignore, NULL);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+/*
+ * The kernel reads ahead the smaller of its default of 128 KiB and what INIT says; only sysfs
+ * can raise it, and only root may.  Half as fast without, so not worth more than a debug line.
+ */
+static void raise_readahead(dev_t dev)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(dev), minor(dev));
+	AUTO_FD fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, READAHEAD_KB, strlen(READAHEAD_KB)) < 0)
+		log_debug("%s: read-ahead not raised: %s", path, strerror(errno));
+}
+
+/* The first request on the mount: answered when the kernel and we have agreed on everything. */
+static int come_up(struct keeper *k)
+{
+	const char *path = k->s->options->mountpoint;
+	struct stat st;
+	int r;
+
+	if (stat(path, &st) < 0) {
+		r = -errno;
+		log_err(-r, "%s: the mount does not answer", path);
+		return r;
+	}
+	raise_readahead(st.st_dev);
+	k->ready(k->arg);
+	return 0;
+}
+
+/* Write out what programs have changed through mmap and the kernel has not yet sent. */
+static void drain(const struct session *s)
+{
+	AUTO_FD fd = open(s->options->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0 && syncfs(fd) < 0)
+		log_err(errno, "%s: writing out before the end", s->options->mountpoint);
+}
+
+/* End the loop.  The signal can come just before the main thread waits, hence again and again. */
+static void end_loop(struct keeper *k)
+{
+	const struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
+
+	fuse_session_exit(k->s->se);
+	while (!k->loop_ended) {
+		pthread_kill(k->main, WAKE_MAIN);
+		nanosleep(&pause, NULL);
+	}
+}
+
+static void *keep(void *arg)
+{
+	const struct timespec commit = { .tv_sec = COMMIT_S };
+	struct keeper *k = arg;
+	sigset_t set = ours();
+	int sig;
+
+	k->err = come_up(k);
+	if (k->err < 0) {
+		end_loop(k);
+		return NULL;
+	}
+	for (;;) {
+		sig = sigtimedwait(&set, NULL, &commit);
+		if (sig < 0) {
+			if (errno == EAGAIN)
+				clubs_tick(k->s->clubs);
+			continue;
+		}
+		if (sig == LOOP_ENDED)
+			return NULL;
+		log_debug("%s: unmounting", strsignal(sig));
+		drain(k->s);
+		end_loop(k);
+		return NULL;
+	}
+}
+
+int keeper_start(struct keeper *k)
+{
+	k->main = pthread_self();
+	return -pthread_create(&k->thread, NULL, keep, k);
+}
+
+int keeper_stop(struct keeper *k)
+{
+	k->loop_ended = true;
+	pthread_kill(k->thread, LOOP_ENDED);
+	pthread_join(k->thread, NULL);
+	return k->err;
+}

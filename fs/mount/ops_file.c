@@ -1,0 +1,216 @@
+#define FUSE_USE_VERSION 314
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include "clubs.h"
+#include "devio.h"
+#include "handle.h"
+#include "inode.h"
+#include "ops.h"
+#include "reply.h"
+#include "session.h"
+
+/* What the kernel may do with a file that is now open. */
+static void set_flags(struct fuse_file_info *fi, struct handle *h)
+{
+	fi->fh = (uintptr_t)h;
+	fi->keep_cache = 1;
+	/* Nothing to write out, so nothing can fail when it is closed. */
+	fi->noflush = !h->write;
+}
+
+static int open_handle(fuse_req_t req, struct inode *in, int flags, struct handle **out)
+{
+	struct session *s = ops_session(req);
+	struct handle *h;
+	int r = handle_new(s->handles, in, &h);
+
+	if (r < 0)
+		return r;
+	h->write = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+	r = tree_open(in->node, h->write, &h->file);
+	if (r == 0 && (flags & O_TRUNC)) {
+		if (devio_kill_suidgid())
+			r = ops_attr_kill_suidgid(s, in);
+		if (r == 0)
+			r = file_truncate(h->file, 0);
+	}
+	if (r < 0) {
+		handle_close(s->handles, h);
+		return r;
+	}
+	*out = h;
+	return 0;
+}
+
+void ops_file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *h;
+	struct inode *in;
+	int r = ops_enter(req, ino, &in);
+
+	if (r == 0)
+		r = open_handle(req, in, fi->flags, &h);
+	if (r < 0) {
+		reply_status(req, r);
+		return;
+	}
+	set_flags(fi, h);
+	if (fuse_reply_open(req, fi) != 0)	/* the kernel sends no release then */
+		handle_close(ops_session(req)->handles, h);
+}
+
+/* Make the file, or open the one that somebody made since the kernel looked. */
+static int create_handle(fuse_req_t req, struct inode *dir, const char *name, mode_t mode,
+			 int flags, struct fuse_entry_param *e, struct handle **out)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	const struct tree_owner owner = { .uid = ctx->uid, .gid = ctx->gid };
+	struct session *s = ops_session(req);
+	struct node *node;
+	struct file *f = NULL;
+	struct inode *in;
+	struct stat st;
+	int r = tree_create(dir->node, name, mode, owner, &node, &f, &st);
+
+	if (r == -EEXIST && !(flags & O_EXCL))
+		r = tree_lookup(dir->node, name, &node, &st);
+	if (r < 0)
+		return r;
+	node_get(node);
+	r = inode_enter(s->inodes, node, dir->club, false, &in);
+	if (r < 0) {
+		if (f)
+			tree_close(node, f);
+		goto out;
+	}
+	if (f) {
+		r = handle_new(s->handles, in, out);
+		if (r < 0) {
+			tree_close(node, f);
+		} else {
+			(*out)->file = f;
+			(*out)->write = true;
+		}
+	} else {
+		r = node_type(node) == S_IFREG ? open_handle(req, in, flags, out) : -EEXIST;
+	}
+	if (r < 0)
+		inode_forget(s->inodes, in->id, 1);
+	else
+		reply_param(e, in, &st);
+out:
+	node_put(node);
+	return r;
+}
+
+void ops_file_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		     struct fuse_file_info *fi)
+{
+	struct session *s = ops_session(req);
+	struct fuse_entry_param e;
+	struct handle *h;
+	struct inode *dir;
+	int r = ops_enter(req, parent, &dir);
+
+	if (r == 0)
+		r = create_handle(req, dir, name, mode, fi->flags, &e, &h);
+	if (r < 0) {
+		reply_status(req, r);
+		return;
+	}
+	set_flags(fi, h);
+	if (fuse_reply_create(req, &e, fi) != 0) {
+		handle_close(s->handles, h);
+		inode_forget(s->inodes, e.ino, 1);
+	}
+}
+
+void ops_file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		   struct fuse_file_info *fi)
+{
+	void *buf = reply_buffer(size);
+	ssize_t n = -ENOMEM;
+
+	(void)ino;
+	if (buf)
+		n = file_read(ops_handle(fi)->file, buf, size, (uint64_t)off);
+	if (n < 0)
+		reply_status(req, (int)n);
+	else
+		fuse_reply_buf(req, buf, (size_t)n);
+}
+
+void ops_file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(fi);
+	uint64_t at = (uint64_t)off;
+	ssize_t n = 0;
+
+	(void)ino;
+	if (devio_kill_suidgid())
+		n = ops_attr_kill_suidgid(ops_session(req), h->in);
+	if (n == 0)
+		n = file_write(h->file, buf, size, &at, fi->flags & O_APPEND);
+	if (n < 0)
+		reply_status(req, (int)n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+void ops_file_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *h = ops_handle(fi);
+
+	(void)ino;
+	reply_status(req, h->write ? file_flush(h->file) : 0);
+}
+
+void ops_file_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	reply_status(req, handle_close(ops_session(req)->handles, ops_handle(fi)));
+}
+
+void ops_file_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	(void)ino;
+	reply_status(req, file_sync(ops_handle(fi)->file, datasync != 0));
+}
+
+void ops_file_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
+			struct fuse_file_info *fi)
+{
+	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+	struct handle *h = ops_handle(fi);
+	int r = -EOPNOTSUPP;
+
+	(void)ino;
+	if (mode & ~known) {
+		fuse_reply_err(req, EOPNOTSUPP);
+		return;
+	}
+	/* Here the kernel does not say whether the user may keep the bits; root may. */
+	r = fuse_req_ctx(req)->uid == 0 ? 0 : ops_attr_kill_suidgid(ops_session(req), h->in);
+	if (r == 0)
+		r = file_fallocate(h->file, mode, (uint64_t)off, (uint64_t)length);
+	fuse_reply_err(req, r < 0 ? reply_errno(r, true) : 0);
+}
+
+void ops_file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		    struct fuse_file_info *fi)
+{
+	int64_t r = -EINVAL;
+
+	(void)ino;
+	if (whence == SEEK_DATA || whence == SEEK_HOLE)
+		r = file_seek(ops_handle(fi)->file, (uint64_t)off, whence);
+	if (r < 0)
+		reply_status(req, (int)r);
+	else
+		fuse_reply_lseek(req, (off_t)r);
+}

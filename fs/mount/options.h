@@ -1,0 +1,39 @@
+/*
+ * options.h - the command line of clubfs, alone or as the mount(8) helper mount.clubfs.
+ */
+#ifndef FS_MOUNT_OPTIONS_H
+#define FS_MOUNT_OPTIONS_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#define OPTIONS_THREADS_MAX 64
+
+struct options {
+	char store[PATH_MAX];		/* absolute after options_resolve() */
+	char mountpoint[PATH_MAX];	/* absolute after options_resolve() */
+	char club[NAME_MAX + 1];	/* empty: all clubs */
+	char kernel[256];		/* mount flags that libfuse hands to mount(2), by comma */
+	unsigned int threads;
+	bool foreground;
+	bool allow_other;
+	bool debug;			/* log every request: shows names, for developers */
+	bool fake;			/* mount -f: everything but the mount */
+};
+
+enum options_verdict {
+	OPTIONS_RUN,
+	OPTIONS_SHOWN,		/* help or version was asked for and printed */
+	OPTIONS_WRONG,		/* said on stderr what is wrong: exit status 2 */
+};
+
+/* options_parse(): fill @o from the command line.  Touches no file. */
+enum options_verdict options_parse(struct options *o, int argc, char **argv);
+
+/*
+ * options_resolve(): make both paths absolute and refuse a mountpoint that is no directory or
+ * that nests with the store.  0 or -errno, having said on the log what is wrong.
+ */
+int options_resolve(struct options *o);
+
+#endif
