@@ -134,7 +134,7 @@ unit: $(TESTS)	## run the unit tests
 e2e: all	## run the tests that mount; T='-k word' selects
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) CLUBFS_SAN=$(SAN)$(TSAN) $(PYTHON) -B -m pytest \
 		-p no:cacheprovider -c tests/e2e/pytest.ini --rootdir=tests/e2e -n $(JOBS) \
-		tests/e2e $(T)
+		$(if $(findstring tests/e2e,$(T)),,tests/e2e) $(T)
 
 san:	## unit tests and mounts again with ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory SAN=1 unit e2e

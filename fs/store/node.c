@@ -131,7 +131,7 @@ int node_dirfd(struct node *dir, int *fd)
 	r = node_where(dir, &w);
 	if (r < 0)
 		return r;
-	r = b->ops->openat(b, w.dirfd, w.enc, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	r = b->ops->openat(b, w.dirfd, w.enc, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOATIME, 0);
 	node_where_put(&w);
 	if (r < 0)
 		return r == -ENOENT || r == -ENOTDIR || r == -ELOOP ? -ESTALE : r;

@@ -289,10 +289,10 @@ static int open_backing(struct node *n, bool *writable)
 	if (r < 0)
 		return r;
 	*writable = true;
-	fd = b->ops->openat(b, w.dirfd, w.enc, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
+	fd = b->ops->openat(b, w.dirfd, w.enc, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
 	if (fd == -EACCES || fd == -EROFS) {
 		*writable = false;
-		fd = b->ops->openat(b, w.dirfd, w.enc, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+		fd = b->ops->openat(b, w.dirfd, w.enc, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
 	}
 	node_where_put(&w);
 	if (fd < 0)
