@@ -102,7 +102,8 @@ static int audit_check_file(const struct audit *a, uint64_t expect_len)
 {
 	struct stat held, named;
 
-	if (fstat(a->fd, &held) < 0 || fstatat(a->dirfd, AUDIT_FILE, &named, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstat(a->fd, &held) < 0 ||
+	    fstatat(a->dirfd, AUDIT_FILE, &named, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	if (held.st_nlink == 0 || held.st_ino != named.st_ino || held.st_dev != named.st_dev)
 		return -ESTALE;
@@ -264,8 +265,9 @@ static int audit_start(struct audit *a)
 	int r = auditscan_run(a->fd, &res);
 
 	if (r == -EUCLEAN)
-		log_err(0, "audit log: the chain is broken at record %llu (line %llu): %s; somebody "
-			"changed the log, so keep a copy and find out who before starting again",
+		log_err(0, "audit log: the chain is broken at record %llu (line %llu): %s; "
+			"somebody changed the log, so keep a copy and find out who before "
+			"starting again",
 			(unsigned long long)res.end.seq, (unsigned long long)res.end.seq + 1,
 			res.what);
 	else if (r < 0)

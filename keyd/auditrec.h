@@ -43,7 +43,7 @@ struct auditrec {
 struct auditrec_place {
 	uint64_t seq;
 	uint64_t time_ms;			/* since 1970 */
-	uint8_t prev[AUDITREC_HASH_LEN];	/* leaf hash of the line before; zero for the first */
+	uint8_t prev[AUDITREC_HASH_LEN];	/* leaf hash of the line before, or zero */
 };
 
 /*

@@ -324,7 +324,8 @@ static int keystore_write_new(struct keystore *ks, struct keyfile *f)
 
 	keyfile_filename(f->name, file);
 	if (!keystore_find(ks, f->name, &at) && faccessat(ks->dirfd, file, F_OK, 0) == 0) {
-		log_err(0, "key file '%s' exists but is unusable; restore it or move it away", file);
+		log_err(0, "key file '%s' exists but is unusable; restore it or move it away",
+			file);
 		return -EEXIST;
 	}
 	r = keystore_reserve(ks);

@@ -33,7 +33,8 @@ static int statedir_check(int fd, const char *path, mode_t forbidden, bool root_
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (st.st_uid != geteuid() && !(root_too && st.st_uid == 0)) {
-		log_err(0, "'%s' belongs to uid %u, but this is uid %u", path, st.st_uid, geteuid());
+		log_err(0, "'%s' belongs to uid %u, but this is uid %u", path, st.st_uid,
+			geteuid());
 		return -EPERM;
 	}
 	if (st.st_mode & forbidden) {
