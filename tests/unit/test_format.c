@@ -199,7 +199,7 @@ Test(format, the_club_header_is_as_documented)
 }
 
 struct bad_name {
-	const char *plain;
+	char plain[8];
 	int want;
 };
 
