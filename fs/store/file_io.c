@@ -38,7 +38,7 @@ static struct entry_place block_place(const struct file *f, uint64_t block)
 	return (struct entry_place){ .index = block, .epoch = f->hdr.epoch };
 }
 
-/* Decrypt @len stored bytes of @block; says what is wrong if they are not what @entry vouches for. */
+/* Decrypt @len stored bytes of @block; says what is wrong if @entry does not vouch for them. */
 static int open_block(struct file *f, uint64_t block, const uint8_t *entry, const uint8_t *stored,
 		      size_t len, void *out)
 {
@@ -398,7 +398,7 @@ static int zero_part(struct file *f, uint64_t off, uint64_t end)
 	return n < 0 ? (int)n : 0;
 }
 
-/* Make [@off, @end) read as zero, giving back whole blocks.  The part beyond the file is ignored. */
+/* Make [@off, @end) read as zero, giving back whole blocks; what is beyond the file is ignored. */
 static int punch(struct file *f, uint64_t off, uint64_t end)
 {
 	uint64_t first = (off + BLK - 1) / BLK, last;

@@ -6,7 +6,7 @@
 
 #define SCRATCH_PAGES 272	/* 1 MiB of blocks and the index pages between them */
 
-/* scratch_get(): SCRATCH_PAGES pages, page-aligned, the thread's own until its next call; or NULL. */
+/* scratch_get(): SCRATCH_PAGES pages, aligned, the thread's until its next call; or NULL. */
 uint8_t *scratch_get(void);
 
 #endif

@@ -292,7 +292,8 @@ static int open_backing(struct node *n, bool *writable)
 	fd = b->ops->openat(b, w.dirfd, w.enc, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
 	if (fd == -EACCES || fd == -EROFS) {
 		*writable = false;
-		fd = b->ops->openat(b, w.dirfd, w.enc, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
+		fd = b->ops->openat(b, w.dirfd, w.enc,
+				    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
 	}
 	node_where_put(&w);
 	if (fd < 0)

@@ -33,7 +33,8 @@ int tree_opendir(struct node *dir, struct tree_dir **out)
 	pthread_rwlock_rdlock(&c->ns);
 	r = tree_begin(dir, &at);
 	if (r == 0) {
-		r = d->fd = c->b->ops->openat(c->b, at.fd, ".", O_RDONLY | O_DIRECTORY | O_NOATIME, 0);
+		r = d->fd = c->b->ops->openat(c->b, at.fd, ".",
+					      O_RDONLY | O_DIRECTORY | O_NOATIME, 0);
 		tree_end(&at);
 	}
 	pthread_rwlock_unlock(&c->ns);
