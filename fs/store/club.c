@@ -342,8 +342,10 @@ int club_sync(struct club *c, bool durable)
 {
 	struct node **list;
 	size_t n = open_nodes(c, &list);
-	int r = list ? 0 : -ENOMEM;
+	int r = 0;
 
+	if (!list)
+		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		struct node *f = list[i];
 		int r2 = 0;

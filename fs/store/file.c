@@ -12,7 +12,7 @@
 void file_report(void *arg, const char *what, uint64_t off, const char *why)
 {
 	struct file *f = arg;
-	char path[512];
+	char path[800];
 
 	f->describe(f->arg, path, sizeof(path));
 	log_err(0, "%s: offset %llu: %s: %s", path, (unsigned long long)off, what, why);

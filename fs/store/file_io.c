@@ -86,7 +86,7 @@ static int read_blocks(struct file *f, uint8_t *buf, size_t len, uint64_t off, u
 		       unsigned int n)
 {
 	uint64_t page = geom_block_page(first), size = f->hdr.size;
-	uint8_t *entry[CHUNK], *cipher = scratch_get(), whole[BLK];
+	uint8_t *entry[CHUNK], *cipher = scratch_get(), whole[BLK] = { 0 };
 	size_t want = 0, got = 0;
 	int r = 0;
 

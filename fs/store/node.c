@@ -503,12 +503,11 @@ void node_describe(void *node, char *buf, size_t size)
 {
 	struct node *n = node, *up;
 	struct club *c = n->club;
-	size_t at = size - 1;
-	char head[256];
-	int len;
+	char head[256], tail[512];
+	size_t at = sizeof(tail) - 1;
 
 	/* from the end forward; what does not fit is cut at the front */
-	buf[at] = '\0';
+	tail[at] = '\0';
 	pthread_mutex_lock(&c->table_lock);
 	for (; n != c->root; n = up) {
 		const char *enc = n->links ? n->links->enc : "(no name left)";
@@ -516,22 +515,13 @@ void node_describe(void *node, char *buf, size_t size)
 		up = n->links ? n->links->parent : c->root;
 		if (strlen(enc) + 1 > at)
 			break;
-		at -= strlen(enc);
-		memcpy(buf + at, enc, strlen(enc));
-		buf[--at] = '/';
+		for (size_t i = strlen(enc); i > 0; i--)
+			tail[--at] = enc[i - 1];
+		tail[--at] = '/';
 	}
 	pthread_mutex_unlock(&c->table_lock);
-	log_escape(head, sizeof(head), c->name);
-	len = (int)strlen(buf + at);
-	memmove(buf, buf + at, (size_t)len + 1);
-	if ((size_t)len + strlen(head) + sizeof("clubs//tree") <= size) {
-		size_t pre = strlen(head) + sizeof("clubs//tree") - 1;
-
-		memmove(buf + pre, buf, (size_t)len + 1);
-		memcpy(buf, "clubs/", 6);
-		memcpy(buf + 6, head, strlen(head));
-		memcpy(buf + 6 + strlen(head), "/tree", 5);
-	}
+	snprintf(buf, size, "clubs/%s/tree%s", log_escape(head, sizeof(head), c->name),
+		 tail + at);
 }
 
 void node_fix_stat(struct node *n, struct stat *st)

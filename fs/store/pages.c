@@ -98,7 +98,7 @@ static struct page *find(const struct pages *p, const struct geom_node *n)
 static int grow(struct pages *p)
 {
 	size_t old = p->nbuckets, want = old ? old * 2 : 8;
-	struct page **b = calloc(want, sizeof(*b)), **was = p->bucket;
+	struct page **b = calloc(want, sizeof(struct page *)), **was = p->bucket;
 
 	if (!b)
 		return -ENOMEM;

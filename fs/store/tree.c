@@ -235,7 +235,7 @@ int tree_setattr(struct node *n, const struct tree_setattr *set, struct stat *st
 
 void tree_report(struct node *n, const char *what)
 {
-	char path[512];
+	char path[800];
 
 	node_describe(n, path, sizeof(path));
 	log_err(0, "%s: %s", path, what);

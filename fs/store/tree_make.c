@@ -91,7 +91,7 @@ int tree_create(struct node *dir, const char *name, mode_t mode, struct tree_own
 		struct node **out, struct file **file, struct stat *st)
 {
 	struct club *c = dir->club;
-	struct making m;
+	struct making m = { 0 };
 	int fd = -1, r;
 
 	mode &= 07777;
@@ -148,7 +148,7 @@ int tree_mkdir(struct node *dir, const char *name, mode_t mode, struct tree_owne
 	struct club *c = dir->club;
 	struct backend *b = c->b;
 	char tmp[NAME_ENC_MAX + 1], path[2 * NAME_ENC_MAX + 2];
-	struct making m;
+	struct making m = { 0 };
 	int r;
 
 	mode &= 07777;
@@ -182,7 +182,7 @@ int tree_mknod(struct node *dir, const char *name, mode_t mode, dev_t dev,
 {
 	struct club *c = dir->club;
 	struct file *file;
-	struct making m;
+	struct making m = { 0 };
 	int r;
 
 	if (S_ISREG(mode) || (mode & S_IFMT) == 0) {
@@ -209,7 +209,7 @@ int tree_symlink(struct node *dir, const char *name, const char *target, struct 
 {
 	struct club *c = dir->club;
 	char text[NAME_TARGET_TEXT + 1];
-	struct making m;
+	struct making m = { 0 };
 	int r;
 
 	pthread_rwlock_rdlock(&c->ns);
@@ -236,7 +236,7 @@ int tree_link(struct node *n, struct node *dir, const char *name, struct stat *s
 	struct club *c = dir->club;
 	struct node_where w;
 	struct node *again;
-	struct making m;
+	struct making m = { 0 };
 	int r;
 
 	if (n->club != c)

@@ -83,7 +83,7 @@ int tree_unlink(struct node *dir, const char *name)
 	struct club *c = dir->club;
 	uint8_t id[FILEHDR_ID_LEN];
 	struct name_enc enc;
-	struct tree_at at;
+	struct tree_at at = { 0 };
 	struct stat st;
 	bool overflow;
 	int r;
@@ -184,7 +184,7 @@ int tree_rmdir(struct node *dir, const char *name)
 {
 	struct club *c = dir->club;
 	struct name_enc enc;
-	struct tree_at at;
+	struct tree_at at = { 0 };
 	struct stat st;
 	int r;
 

@@ -57,7 +57,7 @@ static struct file_env overflow_env(struct overflow *o)
 
 void tree_drop_xattr(struct club *c, const uint8_t id[static FILEHDR_ID_LEN])
 {
-	struct overflow o;
+	struct overflow o = { 0 };
 
 	overflow_name(c, id, &o);
 	c->b->ops->unlinkat(c->b, store_clubs_fd(c->store), o.path, 0);
@@ -147,7 +147,7 @@ static int overflow_write(struct overflow *o, const struct xattr_block *x)
 static int load_file(struct node *n, struct file *f, struct xattr_block *x, bool *overflow)
 {
 	uint8_t raw[FILEHDR_XDATA_MAX];
-	struct overflow o;
+	struct overflow o = { 0 };
 	int r = file_get_inline(f, raw, overflow);
 
 	if (r < 0) {
@@ -176,7 +176,7 @@ static int load_file(struct node *n, struct file *f, struct xattr_block *x, bool
 
 static int store_file(struct node *n, struct file *f, const struct xattr_block *x, bool overflow)
 {
-	struct overflow o;
+	struct overflow o = { 0 };
 	bool big = x->len > FILEHDR_XDATA_MAX;
 	int r = 0;
 
@@ -226,7 +226,7 @@ static int store_dir(struct overflow *o, const struct xattr_block *x)
 /* All attributes of a node.  club.xattr_lock is held. */
 static int load(struct node *n, struct xattr_block *x)
 {
-	struct overflow o;
+	struct overflow o = { 0 };
 	struct file *f;
 	bool overflow;
 	int r;
@@ -309,7 +309,7 @@ static int change_file(struct node *n, const char *name, const void *value, size
 static int change_dir(struct node *n, const char *name, const void *value, size_t len, int flags)
 {
 	struct xattr_block x = { 0 };
-	struct overflow o;
+	struct overflow o = { 0 };
 	int r = dir_overflow(n, &o);
 
 	if (r < 0)

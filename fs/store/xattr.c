@@ -118,6 +118,7 @@ int xattr_replace(struct xattr_block *b, const char *name, const void *value, si
 		to = data + total - new_len;
 		put_le16(to + REC_NAME, (uint16_t)name_len);
 		put_le32(to + REC_VALUE, (uint32_t)len);
+		/* NOLINTNEXTLINE(bugprone-not-null-terminated-result): the length is stored */
 		memcpy(to + REC_HEAD, name, name_len);
 		if (len > 0)
 			memcpy(to + REC_HEAD + name_len, value, len);
