@@ -30,18 +30,31 @@ cleanup() {
 
 is_mounted() { mountpoint -q "$mnt"; }
 
+# Ends in a clean state either way; fails if that took force or if clubfs complained.
 unmount() {
+	local bad=0 pid=$clubfs_pid
 	if is_mounted; then
 		if [ "$me" = 0 ]; then
-			umount "$mnt" || umount -l "$mnt"
+			umount "$mnt" || { umount -l "$mnt"; bad=1; }
 		else
-			fusermount3 -u "$mnt" || fusermount3 -u -z "$mnt"
+			fusermount3 -u "$mnt" || { fusermount3 -u -z "$mnt"; bad=1; }
 		fi
 	fi
-	[ -n "$clubfs_pid" ] || return 0
-	local pid=$clubfs_pid
+	[ -n "$pid" ] || return "$bad"
 	clubfs_pid=
-	wait "$pid"
+	[ "$bad" = 0 ] || kill "$pid"
+	reap "$pid" && return "$bad"
+}
+
+# The exit status of PID, which was told to end; after 30 s it is killed.
+reap() {
+	local i
+	for ((i = 0; i < 600; i++)); do
+		kill -0 "$1" 2>/dev/null || break
+		sleep 0.05
+	done
+	kill -KILL "$1" 2>/dev/null || :
+	wait "$1"
 }
 
 stop_keyd() {
@@ -49,7 +62,7 @@ stop_keyd() {
 	local pid=$keyd_pid
 	keyd_pid=
 	kill "$pid" 2>/dev/null || :
-	wait "$pid"
+	reap "$pid"
 }
 
 # wait_for WHAT PID COMMAND...: until the command holds, or PID has ended, or 30 s have passed.
@@ -78,6 +91,10 @@ requests() { python3 "$repo/tests/demo_audit.py" <"$dir/state/audit/audit.jsonl"
 for need in clubfs clubkeyd clubctl sqlite3 python3 fusermount3; do
 	command -v "$need" >/dev/null || { echo "demo.sh: '$need' is missing; use 'make demo'" >&2; exit 1; }
 done
+if [ "$me" != 0 ] && [ ! -e /etc/mtab ]; then
+	echo "demo.sh: fusermount3 cannot unmount without /etc/mtab; 'make deps-demo' as root mends it" >&2
+	exit 1
+fi
 dir=$(mktemp -d "${TMPDIR:-/var/tmp}/clubfs-demo.XXXXXX")
 trap cleanup EXIT
 trap 'exit 130' INT

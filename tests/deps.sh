@@ -2,6 +2,13 @@
 # Install the named Debian packages that are missing.  With nothing missing it needs no root.
 set -eu
 
+# fusermount3 lets a normal user unmount only what /etc/mtab lists; a tree made by debootstrap
+# has no such file until something boots in it.
+if [ ! -e /etc/mtab ] && [ "$(id -u)" = 0 ]; then
+	echo "making /etc/mtab, a link to /proc/self/mounts"
+	ln -s ../proc/self/mounts /etc/mtab
+fi
+
 missing() {
 	for p in "$@"; do
 		case $(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null) in
