@@ -227,35 +227,51 @@ int audit_commit(struct audit *a)
 	return r;
 }
 
-/* Copy the torn tail away, cut it off, and queue a record of it. */
-static int audit_repair(struct audit *a, uint64_t torn_len)
+/* Copy the @len bytes at @tail away, and cut them off once the copy and its name are durable. */
+static int audit_move_tail(const struct audit *a, const char *tail, size_t len)
 {
-	AUTO_FREE char *tail = malloc(torn_len);
 	AUTO_FD fd = openat(a->dirfd, AUDIT_TORN_FILE,
 			    O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, tail, len);
+	if (n != (ssize_t)len)
+		return n < 0 ? -errno : -ENOSPC;
+	if (fsync(fd) < 0 || fsync(a->dirfd) < 0 || ftruncate(a->fd, (off_t)a->good_len) < 0 ||
+	    fsync(a->fd) < 0)
+		return -errno;
+	return 0;
+}
+
+static void audit_queue_recovered(struct audit *a, const char *tail, size_t len)
+{
 	uint8_t hash[crypto_hash_sha256_BYTES];
 	char hex[sizeof(hash) * 2 + 1];
 	const struct auditrec rec = {
 		.ev = "audit.recovered",
-		.extra = { { .key = "bytes", .num = torn_len }, { .key = "sha256", .text = hex } },
+		.extra = { { .key = "bytes", .num = len }, { .key = "sha256", .text = hex } },
 	};
 
-	if (!tail)
-		return -ENOMEM;
-	if (fd < 0)
-		return -errno;
-	if (pread(a->fd, tail, torn_len, (off_t)a->good_len) != (ssize_t)torn_len ||
-	    write(fd, tail, torn_len) != (ssize_t)torn_len)
-		return -EIO;
-	/* The copy is durable, its name too, before the original goes. */
-	if (fsync(fd) < 0 || fsync(a->dirfd) < 0 || ftruncate(a->fd, (off_t)a->good_len) < 0 ||
-	    fsync(a->fd) < 0)
-		return -errno;
-	crypto_hash_sha256(hash, (const uint8_t *)tail, torn_len);
+	crypto_hash_sha256(hash, (const uint8_t *)tail, len);
 	sodium_bin2hex(hex, sizeof(hex), hash, sizeof(hash));
-	log_warn(0, "audit log: moved a torn record of %llu bytes to %s",
-		 (unsigned long long)torn_len, AUDIT_TORN_FILE);
 	audit_queue(a, &rec);
+}
+
+/* Move the torn tail away and queue a record of it.  It is shorter than a line. */
+static int audit_repair(struct audit *a, size_t len)
+{
+	char tail[AUDITREC_LINE_MAX];
+	int r;
+
+	if (len > sizeof(tail) || pread(a->fd, tail, len, (off_t)a->good_len) != (ssize_t)len)
+		return -EIO;
+	r = audit_move_tail(a, tail, len);
+	if (r < 0)
+		return r;
+	log_warn(0, "audit log: moved a torn record of %zu bytes to %s", len, AUDIT_TORN_FILE);
+	audit_queue_recovered(a, tail, len);
 	return 0;
 }
 
@@ -280,7 +296,7 @@ static int audit_start(struct audit *a)
 	audit_rollback(a);
 	if (res.torn_len == 0)
 		return 0;
-	r = audit_repair(a, res.torn_len);
+	r = audit_repair(a, (size_t)res.torn_len);
 	if (r < 0)
 		log_err(-r, "audit log: cannot repair its torn tail");
 	return r;

@@ -155,16 +155,17 @@ static DIR *keystore_opendir(int dirfd)
 
 static int keystore_load(struct keystore *ks)
 {
-	AUTO_FREE uint8_t *raw = malloc(KEYFILE_SIZE_MAX);
 	DIR *dir = keystore_opendir(ks->dirfd);
 	const struct dirent *de;
+	uint8_t *raw = NULL;
 	char shown[256];
 	int r = 0;
 
-	if (!dir || !raw) {
-		r = dir ? -ENOMEM : -errno;
-		goto out;
-	}
+	if (!dir)
+		return -errno;
+	raw = malloc(KEYFILE_SIZE_MAX);
+	if (!raw)
+		r = -ENOMEM;
 	while (r != -ENOMEM && (errno = 0, de = readdir(dir))) {
 		if (de->d_name[0] == '.')	/* also a write that a crash cut short */
 			continue;
@@ -174,10 +175,10 @@ static int keystore_load(struct keystore *ks)
 				"restore it from a backup",
 				log_escape(shown, sizeof(shown), de->d_name));
 	}
-	r = r == -ENOMEM ? r : -errno;
-out:
-	if (dir)
-		closedir(dir);
+	if (r != -ENOMEM)	/* what readdir() ended with */
+		r = -errno;
+	free(raw);
+	closedir(dir);
 	return r;
 }
 

@@ -28,7 +28,7 @@
 #define SERVER_SWEEP_MS 250
 
 struct server_conn {
-	struct server_conn *next, **link;	/* in server.conns */
+	struct server_conn *next, *prev;	/* in server.conns */
 	int fd;
 	enum request_sock sock;
 	bool greeted, granted, closing;
@@ -74,9 +74,12 @@ static int server_watch(struct server *s, int fd, void *what)
 
 static void server_drop(struct server *s, struct server_conn *c)
 {
-	*c->link = c->next;
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		s->conns = c->next;
 	if (c->next)
-		c->next->link = c->link;
+		c->next->prev = c->prev;
 	close(c->fd);	/* leaves the epoll set with its last descriptor */
 	free(c);
 	s->nconns--;
@@ -96,9 +99,8 @@ static struct server_conn *server_add_conn(struct server *s, int fd, enum reques
 		return NULL;
 	}
 	c->next = s->conns;
-	c->link = &s->conns;
 	if (c->next)
-		c->next->link = &c->next;
+		c->next->prev = c;
 	s->conns = c;
 	s->nconns++;
 	return c;
@@ -319,8 +321,10 @@ void server_close(struct server *s)
 {
 	if (!s)
 		return;
-	while (s->conns)
-		server_drop(s, s->conns);
+	for (struct server_conn *c = s->conns, *next; c; c = next) {
+		next = c->next;
+		server_drop(s, c);
+	}
 	for (int i = 0; i < 2; i++)
 		listener_close(&s->listener[i]);
 	if (s->sigfd >= 0)

@@ -900,6 +900,7 @@ def no_locking():
         os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
+@pytest.mark.skipif(bool(os.environ.get("CLUBFS_SAN")), reason="a sanitizer makes mlock() a no-op")
 def test_without_locked_memory_it_does_not_start(kd):
     os.chmod(kd.top, 0o777)
     said = kd.refuses(preexec_fn=no_locking)
