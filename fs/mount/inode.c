@@ -40,6 +40,8 @@ int inode_table_new(struct inode_table **out)
 
 static void inode_free(struct inode *in)
 {
+	if (in->kept)
+		tree_close(in->node, in->kept);
 	node_put(in->node);
 	clubs_put(in->club);
 	free(in);
@@ -166,6 +168,40 @@ void inode_forget(struct inode_table *t, uint64_t id, uint64_t n)
 	pthread_mutex_unlock(&t->lock);
 	if (gone)
 		inode_free(gone);
+}
+
+int inode_keep(struct inode_table *t, struct node *node)
+{
+	struct inode *in;
+	struct file *f;
+	int r = tree_open(node, false, &f);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&t->lock);
+	in = node_priv(node);
+	if (in && !in->kept) {
+		in->kept = f;
+		f = NULL;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return f ? tree_close(node, f) : 0;	/* the kernel knows nothing of it */
+}
+
+void inode_unkeep(struct inode_table *t, struct node *node)
+{
+	struct file *f = NULL;
+	struct inode *in;
+
+	pthread_mutex_lock(&t->lock);
+	in = node_priv(node);
+	if (in) {
+		f = in->kept;
+		in->kept = NULL;
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (f)
+		tree_close(node, f);
 }
 
 void inode_note(struct inode *in, const struct stat *st)

@@ -30,6 +30,7 @@ struct inode {
 	_Atomic bool suid_seen;		/* a set-id bit may be set; see ops_attr_kill_suidgid() */
 	_Atomic uint32_t cap_gen;	/* counts changes of security.capability */
 	_Atomic uint32_t nocap_at;	/* there was none when cap_gen had this value */
+	struct file *kept;		/* the table's lock; see inode_keep() */
 	uint64_t nlookup;		/* the table's lock */
 	struct inode *next;		/* the table's lock */
 };
@@ -50,6 +51,14 @@ int inode_enter(struct inode_table *t, struct node *node, struct clubs_club *clu
 
 /* inode_forget(): the kernel gives @n look-ups back. */
 void inode_forget(struct inode_table *t, uint64_t id, uint64_t n);
+
+/*
+ * inode_keep(): @node is about to lose its last name.  Whoever has just looked it up may still
+ * open it, so its contents are held open until the kernel forgets it.  inode_unkeep(): it kept
+ * its name after all.  The caller has a reference of @node.  0 or -errno.
+ */
+int inode_keep(struct inode_table *t, struct node *node);
+void inode_unkeep(struct inode_table *t, struct node *node);
 
 /* inode_note(): @st of @in was just read or set; remember what the daemon itself needs. */
 void inode_note(struct inode *in, const struct stat *st);

@@ -169,6 +169,36 @@ static int same_club(fuse_req_t req, fuse_ino_t one, fuse_ino_t other)
 	return a->club == b->club ? 0 : -EXDEV;
 }
 
+/*
+ * Programs save by renaming over a file that others are opening.  A reader that found the old
+ * file must get it: the kernel looks a second time after ESTALE, but not a third.  Returns the
+ * old file, or NULL where there is none to keep.
+ */
+static struct node *keep_target(struct session *s, struct inode *dir, const char *name)
+{
+	struct node *node;
+	struct stat st;
+
+	if (tree_lookup(dir->node, name, &node, &st) < 0)
+		return NULL;
+	if (S_ISREG(st.st_mode) && st.st_nlink == 1 && inode_keep(s->inodes, node) == 0)
+		return node;
+	node_put(node);
+	return NULL;
+}
+
+static int do_rename(struct session *s, struct inode *dir, const char *name,
+		     struct inode *newdir, const char *newname, unsigned int flags)
+{
+	struct node *old = flags == 0 ? keep_target(s, newdir, newname) : NULL;
+	int r = tree_rename(dir->node, name, newdir->node, newname, flags);
+
+	if (old && r < 0)
+		inode_unkeep(s->inodes, old);
+	node_put(old);
+	return r;
+}
+
 void ops_name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
 		     const char *newname, unsigned int flags)
 {
@@ -183,7 +213,7 @@ void ops_name_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_i
 	if (r == 0)
 		r = ops_find(req, newparent, &newdir);
 	if (r == 0)
-		r = tree_rename(dir->node, name, newdir->node, newname, flags);
+		r = do_rename(ops_session(req), dir, name, newdir, newname, flags);
 out:
 	reply_status(req, r);
 }

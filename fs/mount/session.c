@@ -24,6 +24,13 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
+/* Before 3.17 there is no such word; devio.c asks the kernel all the same. */
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+#define KILLPRIV_V2 ((unsigned int)FUSE_CAP_HANDLE_KILLPRIV_V2)
+#else
+#define KILLPRIV_V2 0U
+#endif
+
 #define MAX_WRITE (1024 * 1024)
 #define MAX_BACKGROUND 64
 #define LOCK_WAIT_MS 3000
@@ -42,9 +49,7 @@ void session_init(void *userdata, struct fuse_conn_info *conn)
 
 	(void)userdata;
 	conn->want = (conn->want & ~unwanted) | (wanted & conn->capable);
-#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
-	conn->want |= FUSE_CAP_HANDLE_KILLPRIV_V2 & conn->capable;
-#endif
+	conn->want |= KILLPRIV_V2 & conn->capable;
 	conn->max_write = MAX_WRITE;
 	conn->max_background = MAX_BACKGROUND;
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
