@@ -12,6 +12,7 @@
 #define FS_STORE_FILE_IMPL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "fs/store/file.h"
 #include "fs/store/pages.h"
@@ -21,7 +22,7 @@
 struct file {
 	struct backend *b;
 	int fd;
-	bool writable;
+	atomic_bool writable;		/* written under node.lock */
 	struct crypt_gcm *key;
 	void (*describe)(void *arg, char *buf, size_t size);
 	void *arg;

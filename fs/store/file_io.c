@@ -145,7 +145,7 @@ static unsigned int chunk_blocks(uint64_t first, uint64_t last)
 /* Drop clean index pages when there are too many.  Called without the lock. */
 static void trim(struct file *f)
 {
-	if (f->pages.count < FILE_PAGES_MAX)	/* a race misses by a little, once */
+	if (f->pages.count < FILE_PAGES_MAX)
 		return;
 	pthread_rwlock_wrlock(&f->lock);
 	pages_trim(&f->pages);

@@ -41,7 +41,8 @@ struct pages {
 	struct pages_report report;
 	pthread_mutex_t lock;		/* leaf lock; protects what follows against readers */
 	struct page **bucket;
-	size_t nbuckets, count, ndirty;
+	size_t nbuckets, ndirty;
+	_Atomic size_t count;		/* written under lock; read by whoever wonders */
 };
 
 void pages_init(struct pages *p);	/* after the fields above lock are set */
