@@ -10,7 +10,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 mk() { $MAKE --no-print-directory -j"$JOBS" "$@"; }
 
 step_build() { mk WERROR=1 all tests; }			# gcc, warnings are errors
-step_static() { mk WERROR=1 check-symbols check-style check-man; }
+step_static() { mk -k WERROR=1 check-symbols check-style check-man; }
 step_unit() { mk WERROR=1 unit; }
 step_e2e() { mk WERROR=1 e2e; }
 step_clang() { mk CLANG=1 WERROR=1 all tests; }
