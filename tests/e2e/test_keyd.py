@@ -128,7 +128,7 @@ class Keyd:
 
     def lines(self):
         with open(self.log, "rb") as f:
-            return f.read().splitlines()
+            return f.read().split(b"\n")[:-1]
 
     def audit(self, ev=None):
         records = [json.loads(line) for line in self.lines()]
@@ -402,8 +402,8 @@ def test_a_client_that_does_not_read_hurts_only_itself(kd):
     kd.start()
     key = kd.add()
     with kd.client() as deaf, kd.client() as good:
-        deaf.sock.settimeout(0.2)
-        with contextlib.suppress(OSError):
+        deaf.sock.settimeout(60)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
             for _ in range(100000):
                 deaf.sock.send(good_get())
         begin = time.monotonic()
