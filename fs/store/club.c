@@ -25,18 +25,15 @@ static int name_key(const uint8_t *club_key, const uint8_t *id, struct crypt_siv
 	return r;
 }
 
-/* The header file of a new club, in the directory @fd. */
-static int write_header(struct backend *b, int fd, const uint8_t *id, const uint8_t *key,
-			uint32_t epoch)
+/* Write the header file in the club directory @fd, as a whole and durably. */
+static int write_header(struct backend *b, int fd, const struct clubhdr *h, const uint8_t *key)
 {
-	struct clubhdr h = { .epoch = epoch, .generation = 1, .created = (uint64_t)time(NULL) };
 	uint8_t raw[CLUBHDR_SIZE];
 	struct crypt_gcm *gcm = NULL;
 	int r;
 
-	memcpy(h.id, id, sizeof(h.id));
-	clubhdr_encode(&h, raw);
-	r = clubhdr_key(key, id, &gcm);
+	clubhdr_encode(h, raw);
+	r = clubhdr_key(key, h->id, &gcm);
 	if (r == 0)
 		r = clubhdr_seal(gcm, raw);
 	if (r == 0)
@@ -91,10 +88,12 @@ static void unmake(struct backend *b, int clubs, int fd, const char *tmp)
 int club_create(struct store *s, const char *name, const uint8_t id[static CLUB_ID_LEN],
 		const uint8_t key[static CLUB_KEY_LEN], uint32_t epoch)
 {
+	struct clubhdr h = { .epoch = epoch, .generation = 1, .created = (uint64_t)time(NULL) };
 	struct backend *b = store_backend(s);
 	int clubs = store_clubs_fd(s), fd, r;
 	char tmp[NAME_ENC_MAX + 1];
 
+	memcpy(h.id, id, sizeof(h.id));
 	if (clubname_check(name) < 0)
 		return -EINVAL;
 	name_tmp(tmp);
@@ -106,7 +105,7 @@ int club_create(struct store *s, const char *name, const uint8_t id[static CLUB_
 		return r;
 	r = make_tree(b, fd, id, key, epoch);
 	if (r == 0)
-		r = write_header(b, fd, id, key, epoch);	/* fsyncs the directory too */
+		r = write_header(b, fd, &h, key);	/* fsyncs the directory too */
 	if (r == 0)
 		r = b->ops->renameat2(b, clubs, tmp, clubs, name, RENAME_NOREPLACE);
 	if (r == 0)
@@ -290,10 +289,37 @@ static int unlock(struct club *c, const uint8_t *key, uint32_t epoch)
 	if (r < 0)
 		return r;
 	snprintf(path, sizeof(path), "%s/xattr", c->name);
-	atomic_store(&c->has_xattr,
+	atomic_store(&c->has_overflow,
 		     c->b->ops->lstatat(c->b, store_clubs_fd(c->store), path, &st) == 0);
+	atomic_store(&c->any_xattr, c->hdr.compat & CLUBHDR_COMPAT_XATTR);
 	c->unlocked = true;
 	return 0;
+}
+
+int club_note_xattr(struct club *c)
+{
+	struct clubhdr h;
+	int fd, r;
+
+	if (atomic_load(&c->any_xattr))
+		return 0;
+	pthread_rwlock_wrlock(&c->ns);
+	h = c->hdr;
+	h.compat |= CLUBHDR_COMPAT_XATTR;
+	h.generation++;
+	r = fd = c->unlocked ? c->b->ops->openat(c->b, store_clubs_fd(c->store), c->name,
+						 O_RDONLY | O_DIRECTORY, 0)
+			     : -ENOKEY;
+	if (fd >= 0) {
+		r = write_header(c->b, fd, &h, c->key);
+		c->b->ops->close(c->b, fd);
+	}
+	if (r == 0) {
+		c->hdr = h;
+		atomic_store(&c->any_xattr, true);
+	}
+	pthread_rwlock_unlock(&c->ns);
+	return r;
 }
 
 int club_unlock(struct club *c, const uint8_t key[static CLUB_KEY_LEN], uint32_t epoch)

@@ -32,7 +32,8 @@ struct club {
 	struct crypt_siv *names;
 	int lockfd;
 
-	atomic_bool has_xattr;		/* the xattr directory exists */
+	atomic_bool any_xattr;		/* CLUBHDR_COMPAT_XATTR */
+	atomic_bool has_overflow;	/* the xattr directory exists */
 
 	pthread_mutex_t table_lock;
 	/* protected by table_lock */
@@ -41,5 +42,11 @@ struct club {
 	struct node *open_files;	/* nodes with a struct file */
 	struct node *root;		/* holds one reference of the club's */
 };
+
+/*
+ * club_note_xattr(): before the first attribute of the club is stored, say so in the header,
+ * durably.  Without that word no file need be opened to learn that it has none.
+ */
+int club_note_xattr(struct club *c);
 
 #endif

@@ -9,6 +9,7 @@
 
 #define CLUBHDR_ID_LEN 16
 #define CLUBHDR_VERSION_1 1
+#define CLUBHDR_COMPAT_XATTR 1u	/* some object has, or had, extended attributes */
 
 enum {				/* off  len  field (integers little-endian)	*/
 	CLUBHDR_MAGIC = 0,	/*   0    8  "CLUBCLUB"				*/

@@ -107,7 +107,7 @@ static int load_header(struct file *f, const struct file_env *env, enum filehdr_
 	if (f->hdr.kind != kind || (id && memcmp(id, f->hdr.id, FILEHDR_ID_LEN) != 0))
 		return refuse(f, -EUCLEAN, "belongs to another object");
 	if (f->hdr.epoch != env->epoch)
-		return refuse(f, -ENOKEY, "is sealed under another epoch of the club's key");
+		return refuse(f, -EUCLEAN, "names an epoch of the key that the club has not");
 	r = filehdr_key(env->club_key, kind, f->hdr.id, &f->key);
 	if (r < 0)
 		return r;

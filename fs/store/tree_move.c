@@ -62,7 +62,7 @@ static bool overflow_id(const struct tree_at *at, const char *enc, const struct 
 	bool open = false;
 
 	if (!S_ISREG(st->st_mode) || st->st_nlink > 1 ||
-	    !atomic_load(&at->dir->club->has_xattr))
+	    !atomic_load(&at->dir->club->has_overflow))
 		return false;
 	n = node_find(at->dir->club, st->st_ino);
 	if (n) {
@@ -161,7 +161,7 @@ int tree_remove_dir(const struct tree_at *at, const char *enc, const struct stat
 	if (r == 0) {
 		struct emptying x = { b, fd };
 
-		if (atomic_load(&c->has_xattr))
+		if (atomic_load(&c->has_overflow))
 			n = b->ops->readlinkat(b, fd, NAME_DIRID, id_text, sizeof(id_text) - 1);
 		r = b->ops->lseek(b, fd, 0);
 		if (r == 0)

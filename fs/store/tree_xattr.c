@@ -123,12 +123,12 @@ static int overflow_write(struct overflow *o, const struct xattr_block *x)
 	int clubs = store_clubs_fd(c->store), fd, r;
 	char tmp[NAME_ENC_MAX + 1], path[PATH_SIZE];
 
-	if (!atomic_load(&c->has_xattr)) {
+	if (!atomic_load(&c->has_overflow)) {
 		snprintf(path, sizeof(path), "%s/xattr", c->name);
 		r = c->b->ops->mkdirat(c->b, clubs, path, 0700);
 		if (r < 0 && r != -EEXIST)
 			return r;
-		atomic_store(&c->has_xattr, true);
+		atomic_store(&c->has_overflow, true);
 	}
 	name_tmp(tmp);
 	snprintf(path, sizeof(path), "%s/xattr/%s", c->name, tmp);
@@ -210,7 +210,7 @@ static int dir_overflow(struct node *n, struct overflow *o)
 
 static int load_dir(struct overflow *o, struct xattr_block *x)
 {
-	int r = atomic_load(&o->club->has_xattr) ? overflow_read(o, x) : 0;
+	int r = atomic_load(&o->club->has_overflow) ? overflow_read(o, x) : 0;
 
 	return r == -ENOENT ? 0 : r;
 }
@@ -231,14 +231,14 @@ static int load(struct node *n, struct xattr_block *x)
 	bool overflow;
 	int r;
 
+	if (!S_ISREG(n->type) && !S_ISDIR(n->type))
+		return -EOPNOTSUPP;
+	if (!atomic_load(&n->club->any_xattr) || atomic_load(&n->no_xattr))
+		return 0;
 	if (S_ISDIR(n->type)) {
 		r = dir_overflow(n, &o);
 		return r < 0 ? r : load_dir(&o, x);
 	}
-	if (!S_ISREG(n->type))
-		return -EOPNOTSUPP;
-	if (atomic_load(&n->no_xattr))
-		return 0;
 	r = tree_open(n, false, &f);
 	if (r < 0)
 		return r;
@@ -325,13 +325,16 @@ static int change_dir(struct node *n, const char *name, const void *value, size_
 
 static int change(struct node *n, const char *name, const void *value, size_t len, int flags)
 {
-	int r = -EOPNOTSUPP;
+	int r = 0;
 
+	if (!S_ISREG(n->type) && !S_ISDIR(n->type))
+		return -EOPNOTSUPP;
 	pthread_rwlock_wrlock(&n->club->xattr_lock);
-	if (S_ISDIR(n->type))
-		r = change_dir(n, name, value, len, flags);
-	else if (S_ISREG(n->type))
-		r = change_file(n, name, value, len, flags);
+	if (value)
+		r = club_note_xattr(n->club);
+	if (r == 0)
+		r = S_ISDIR(n->type) ? change_dir(n, name, value, len, flags)
+				     : change_file(n, name, value, len, flags);
 	pthread_rwlock_unlock(&n->club->xattr_lock);
 	return r;
 }
