@@ -229,7 +229,11 @@ class Mount(Daemon):
         own = [] if problems is None else problems
         if mounted(self.path):
             argv = ["umount", self.path] if os.geteuid() == 0 else ["fusermount3", "-u", self.path]
-            done = subprocess.run(argv, check=False, capture_output=True, text=True)
+            for _ in range(50):     # whoever just used it may be about to let go
+                done = subprocess.run(argv, check=False, capture_output=True, text=True)
+                if "busy" not in done.stderr:
+                    break
+                time.sleep(0.1)
             if done.returncode != 0 and detach(self.path) and self.expect_status is not None:
                 own.append(f"{self.path} had to be detached: {done.stderr.strip()}")
         self.reap(own)

@@ -15,6 +15,34 @@ import tempfile
 
 import pytest
 
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def reachable(path):
+    """May every user get to @path?  A clone below /root, say, is closed to the others."""
+    while os.stat(path).st_mode & 0o001:
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
+    return False
+
+
+def programs_for_all():
+    """As root some tests run our programs as other users: let them find the programs.
+
+    Returns the directory made for that, or None."""
+    bins = os.path.abspath(os.environ.get("CLUBFS_BIN", os.path.join(REPO, "build")))
+    if os.geteuid() != 0 or not os.path.isdir(bins) or reachable(bins):
+        return None
+    path = tempfile.mkdtemp(prefix="clubfs-bin-", dir="/var/tmp")
+    os.chmod(path, 0o755)
+    for name in ("clubfs", "clubkeyd", "clubctl"):
+        shutil.copy(os.path.join(bins, name), path)
+    os.environ["CLUBFS_BIN"] = path     # the workers of this run inherit it
+    return path
+
+
+COPIED_BIN = programs_for_all()     # before any module asks where the programs are
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import clubsite     # noqa: E402  pylint: disable=wrong-import-position
 
@@ -24,6 +52,11 @@ TEST_S = int(os.environ.get("CLUBFS_TEST_TIMEOUT", "900" if clubsite.SAN else "3
 def pytest_configure(config):
     if not os.path.exists("/dev/fuse"):
         raise pytest.UsageError("/dev/fuse is missing: nothing can be mounted here")
+
+
+def pytest_unconfigure():
+    if COPIED_BIN:
+        shutil.rmtree(COPIED_BIN, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
