@@ -16,9 +16,14 @@ static bool starts(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* The namespaces that a filesystem keeps; system.* would be ACLs. */
+/*
+ * The namespaces that a filesystem keeps; system.* would be ACLs.  SELinux labels a FUSE mount as
+ * a whole, so its attribute has no use here, but `ls -l` asks every file for it.
+ */
 static bool is_kept(const char *name)
 {
+	if (strcmp(name, "security.selinux") == 0)
+		return false;
 	return starts(name, "user.") || starts(name, "trusted.") || starts(name, "security.");
 }
 

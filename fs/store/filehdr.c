@@ -7,8 +7,6 @@
 
 #include "keyd/lib/bytes.h"
 
-enum { AAD_SIZE = 16 };
-
 static const uint8_t magic[8] = { 'C', 'L', 'U', 'B', 'F', 'I', 'L', 'E' };
 
 static bool all_zero(const uint8_t *p, size_t len)
@@ -71,26 +69,16 @@ void filehdr_encode(const struct filehdr *h, uint8_t raw[static FILEHDR_SIZE])
 	memset(raw + FILEHDR_RSVD2, 0, FILEHDR_NONCE - FILEHDR_RSVD2);
 }
 
-/* The place as it goes into the additional data (FORMAT.md 4.4). */
-static void place_encode(const struct entry_place *at, uint8_t aad[static AAD_SIZE])
-{
-	memset(aad, 0, AAD_SIZE);
-	put_le64(aad, at->index);
-	aad[8] = at->level;
-	aad[9] = at->slot;
-	put_le32(aad + 12, at->epoch);
-}
-
 /* The header vouches for itself: its place carries level ENTRY_HEADER and nothing else. */
-static void header_aad(uint8_t aad[static AAD_SIZE])
+static void header_aad(uint8_t aad[static ENTRY_AAD_SIZE])
 {
-	place_encode(&(struct entry_place){ .level = ENTRY_HEADER }, aad);
+	entry_aad(&(struct entry_place){ .level = ENTRY_HEADER }, aad);
 }
 
 int filehdr_seal(struct crypt_gcm *key, uint8_t raw[static FILEHDR_SIZE])
 {
-	uint8_t place[AAD_SIZE];
-	struct crypt_aad aad[2] = { { place, AAD_SIZE }, { raw, FILEHDR_NONCE } };
+	uint8_t place[ENTRY_AAD_SIZE];
+	struct crypt_aad aad[2] = { { place, ENTRY_AAD_SIZE }, { raw, FILEHDR_NONCE } };
 	int r;
 
 	header_aad(place);
@@ -102,8 +90,8 @@ int filehdr_seal(struct crypt_gcm *key, uint8_t raw[static FILEHDR_SIZE])
 
 int filehdr_verify(struct crypt_gcm *key, const uint8_t raw[static FILEHDR_SIZE])
 {
-	uint8_t place[AAD_SIZE];
-	struct crypt_aad aad[2] = { { place, AAD_SIZE }, { raw, FILEHDR_NONCE } };
+	uint8_t place[ENTRY_AAD_SIZE];
+	struct crypt_aad aad[2] = { { place, ENTRY_AAD_SIZE }, { raw, FILEHDR_NONCE } };
 
 	header_aad(place);
 	return crypt_gcm_open(key, raw + FILEHDR_NONCE, aad, NULL, 0, NULL, raw + FILEHDR_TAG);
@@ -120,64 +108,4 @@ int filehdr_key(const uint8_t club_key[static CRYPT_KEY_LEN], uint32_t kind,
 		r = crypt_gcm_new(key, out);
 	sodium_memzero(key, sizeof(key));
 	return r;
-}
-
-bool entry_is_hole(const uint8_t e[static ENTRY_SIZE])
-{
-	return all_zero(e, ENTRY_SIZE);
-}
-
-bool entry_sum_ok(const uint8_t e[static ENTRY_SIZE], const void *stored, size_t len)
-{
-	return get_le32(e + ENTRY_SUM) == (uint32_t)XXH3_64bits(stored, len);
-}
-
-int entry_seal(struct crypt_gcm *key, const struct entry_place *at, const void *in, size_t len,
-	       void *out, uint8_t e[static ENTRY_SIZE])
-{
-	uint8_t place[AAD_SIZE];
-	struct crypt_aad aad[2] = { { place, AAD_SIZE }, { NULL, 0 } };
-	int r;
-
-	place_encode(at, place);
-	crypt_nonce(e + ENTRY_NONCE);
-	r = crypt_gcm_seal(key, e + ENTRY_NONCE, aad, in, len, out, e + ENTRY_TAG);
-	if (r == 0)
-		put_le32(e + ENTRY_SUM, (uint32_t)XXH3_64bits(out, len));
-	return r;
-}
-
-int entry_open(struct crypt_gcm *key, const struct entry_place *at,
-	       const uint8_t e[static ENTRY_SIZE], const void *in, size_t len, void *out)
-{
-	uint8_t place[AAD_SIZE];
-	struct crypt_aad aad[2] = { { place, AAD_SIZE }, { NULL, 0 } };
-
-	place_encode(at, place);
-	return crypt_gcm_open(key, e + ENTRY_NONCE, aad, in, len, out, e + ENTRY_TAG);
-}
-
-int entry_seal_page(struct crypt_gcm *key, const struct entry_place *at,
-		    const uint8_t page[static GEOM_PAGE], uint8_t e[static ENTRY_SIZE])
-{
-	uint8_t place[AAD_SIZE];
-	struct crypt_aad aad[2] = { { place, AAD_SIZE }, { page, GEOM_PAGE } };
-	int r;
-
-	place_encode(at, place);
-	crypt_nonce(e + ENTRY_NONCE);
-	r = crypt_gcm_seal(key, e + ENTRY_NONCE, aad, NULL, 0, NULL, e + ENTRY_TAG);
-	if (r == 0)
-		put_le32(e + ENTRY_SUM, (uint32_t)XXH3_64bits(page, GEOM_PAGE));
-	return r;
-}
-
-int entry_open_page(struct crypt_gcm *key, const struct entry_place *at,
-		    const uint8_t e[static ENTRY_SIZE], const uint8_t page[static GEOM_PAGE])
-{
-	uint8_t place[AAD_SIZE];
-	struct crypt_aad aad[2] = { { place, AAD_SIZE }, { page, GEOM_PAGE } };
-
-	place_encode(at, place);
-	return crypt_gcm_open(key, e + ENTRY_NONCE, aad, NULL, 0, NULL, e + ENTRY_TAG);
 }

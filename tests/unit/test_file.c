@@ -206,8 +206,8 @@ Test(file, keeps_a_terabyte_sparse)
 	cr_assert_eq(tree_open(n, true, &f), 0);
 	cr_assert_eq(file_read(f, buf, 2, 1ull << 35), 2);
 	cr_assert(buf[0] == 1 && buf[1] == 0);
-	cr_assert_eq(file_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 1ull << 39),
-		     0);
+	cr_assert_eq(file_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096,
+				    1ull << 39), 0);
 	cr_assert_eq(file_read(f, buf, 2, 1ull << 35), 2);
 	cr_assert(buf[0] == 0 && buf[1] == 0);
 	cr_assert_eq(file_read(f, buf, 1, (1ull << 40) - 1), 1);
