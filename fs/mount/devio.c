@@ -18,6 +18,9 @@
 static _Atomic uint64_t init_unique;
 static _Atomic uint32_t init_offered;
 
+static void (*tell_up)(void *arg);	/* constant after devio_install() */
+static void *tell_up_arg;
+
 static _Thread_local bool kill_suidgid;
 
 static uint32_t peek_u32(const uint8_t *body, size_t len, size_t off)
@@ -86,6 +89,8 @@ static void patch_init(struct iovec *iov)
 static ssize_t devio_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct fuse_out_header h;
+	bool is_init = false;
+	ssize_t n;
 
 	(void)userdata;
 	if (init_unique && count >= 2 && iov[0].iov_len >= sizeof(h)) {
@@ -93,9 +98,13 @@ static ssize_t devio_writev(int fd, struct iovec *iov, int count, void *userdata
 		if (h.unique == init_unique && h.error == 0) {
 			patch_init(&iov[1]);
 			init_unique = 0;
+			is_init = true;
 		}
 	}
-	return writev(fd, iov, count);
+	n = writev(fd, iov, count);
+	if (is_init && n >= 0)
+		tell_up(tell_up_arg);
+	return n;
 }
 
 bool devio_kill_suidgid(void)
@@ -103,9 +112,11 @@ bool devio_kill_suidgid(void)
 	return kill_suidgid;
 }
 
-int devio_install(struct fuse_session *se)
+int devio_install(struct fuse_session *se, void (*up)(void *arg), void *arg)
 {
 	static const struct fuse_custom_io io = { .read = devio_read, .writev = devio_writev };
 
+	tell_up = up;
+	tell_up_arg = arg;
 	return fuse_session_custom_io(se, &io, fuse_session_fd(se));
 }

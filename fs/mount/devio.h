@@ -12,8 +12,11 @@
 
 struct fuse_session;
 
-/* devio_install(): after fuse_session_mount(), before the loop.  0 or -errno. */
-int devio_install(struct fuse_session *se);
+/*
+ * devio_install(): after fuse_session_mount(), before the loop.  @up is called once, by the thread
+ * that serves it, when kernel and daemon have agreed on INIT.  0 or -errno.
+ */
+int devio_install(struct fuse_session *se, void (*up)(void *arg), void *arg);
 
 /*
  * devio_kill_suidgid(): does the request that this thread read last ask for it?  The server then

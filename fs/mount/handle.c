@@ -64,6 +64,22 @@ int handle_close(struct handle_table *t, struct handle *h)
 	return r;
 }
 
+ssize_t handle_writers(struct handle_table *t, uint64_t **ids)
+{
+	ssize_t n = 0;
+
+	pthread_mutex_lock(&t->lock);
+	for (struct handle *h = t->first; h; h = h->next)
+		n += h->write;
+	*ids = calloc((size_t)n + 1, sizeof(**ids));
+	n = 0;
+	for (struct handle *h = t->first; *ids && h; h = h->next)
+		if (h->write)
+			(*ids)[n++] = h->in->id;
+	pthread_mutex_unlock(&t->lock);
+	return *ids ? n : -ENOMEM;
+}
+
 void handle_table_free(struct handle_table *t)
 {
 	if (!t)

@@ -8,6 +8,8 @@
 #define FS_MOUNT_HANDLE_H
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
 
 #include "fs/store/tree.h"
 
@@ -34,5 +36,11 @@ int handle_new(struct handle_table *t, struct inode *in, struct handle **out);
 
 /* handle_close(): close and free; what tree_close() said.  NULL is fine. */
 int handle_close(struct handle_table *t, struct handle *h);
+
+/*
+ * handle_writers(): the numbers of the inodes that are open for writing, a number per handle;
+ * *ids is the caller's to free.  Returns how many, or -ENOMEM.
+ */
+ssize_t handle_writers(struct handle_table *t, uint64_t **ids);
 
 #endif

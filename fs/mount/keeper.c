@@ -6,13 +6,17 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "clubs.h"
+#include "handle.h"
 #include "keeper.h"
 #include "keyd/lib/cleanup.h"
 #include "keyd/lib/log.h"
@@ -21,6 +25,7 @@
 #define COMMIT_S 5
 #define READAHEAD_KB "1024"
 #define WAKE_MAIN SIGUSR1	/* interrupts the loop's wait; does nothing else */
+#define MOUNT_UP SIGALRM	/* tells the keeper that the mount answers */
 #define LOOP_ENDED SIGUSR2	/* tells the keeper to end */
 
 static void nothing(int sig)
@@ -36,6 +41,7 @@ static sigset_t ours(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, MOUNT_UP);
 	sigaddset(&set, LOOP_ENDED);
 	return set;
 }
@@ -66,30 +72,44 @@ static void raise_readahead(dev_t dev)
 		log_debug("%s: read-ahead not raised: %s", path, strerror(errno));
 }
 
-/* The first request on the mount: answered when the kernel and we have agreed on everything. */
-static int come_up(struct keeper *k)
+/*
+ * Not before INIT, so that the look does not wait, and keeps nobody from unmounting.  If somebody
+ * already has, it is another filesystem that we see.
+ */
+static void come_up(struct keeper *k)
 {
-	const char *path = k->s->options->mountpoint;
+	AUTO_FD fd = open(k->s->options->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct statfs fs;
 	struct stat st;
-	int r;
 
-	if (stat(path, &st) < 0) {
-		r = -errno;
-		log_err(-r, "%s: the mount does not answer", path);
-		return r;
-	}
-	raise_readahead(st.st_dev);
+	if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC &&
+	    fstat(fd, &st) == 0)
+		raise_readahead(st.st_dev);
 	k->ready(k->arg);
-	return 0;
 }
 
-/* Write out what programs have changed through mmap and the kernel has not yet sent. */
+/*
+ * Have the kernel send what programs have changed through mmap.  syncfs() starts all of it at
+ * once, but does not wait for a FUSE filesystem.  Dropping the pages of an inode waits, so that
+ * is done with each inode that can have such pages: a mapping keeps its file open.
+ */
 static void drain(const struct session *s)
 {
 	AUTO_FD fd = open(s->options->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uint64_t *ids;
+	ssize_t n;
+	int r;
 
 	if (fd >= 0 && syncfs(fd) < 0)
 		log_err(errno, "%s: writing out before the end", s->options->mountpoint);
+	n = handle_writers(s->handles, &ids);
+	for (ssize_t i = 0; i < n; i++) {
+		r = fuse_lowlevel_notify_inval_inode(s->se, ids[i], 0, 0);
+		if (r < 0 && r != -ENOENT)
+			log_err(-r, "%s: a mapped file could not be written out",
+				s->options->mountpoint);
+	}
+	free(ids);
 }
 
 /* End the loop.  The signal can come just before the main thread waits, hence again and again. */
@@ -111,11 +131,6 @@ static void *keep(void *arg)
 	sigset_t set = ours();
 	int sig;
 
-	k->err = come_up(k);
-	if (k->err < 0) {
-		end_loop(k);
-		return NULL;
-	}
 	for (;;) {
 		sig = sigtimedwait(&set, NULL, &commit);
 		if (sig < 0) {
@@ -125,6 +140,10 @@ static void *keep(void *arg)
 		}
 		if (sig == LOOP_ENDED)
 			return NULL;
+		if (sig == MOUNT_UP) {
+			come_up(k);
+			continue;
+		}
 		log_debug("%s: unmounting", strsignal(sig));
 		drain(k->s);
 		end_loop(k);
@@ -138,10 +157,16 @@ int keeper_start(struct keeper *k)
 	return -pthread_create(&k->thread, NULL, keep, k);
 }
 
-int keeper_stop(struct keeper *k)
+void keeper_up(void *keeper)
+{
+	struct keeper *k = keeper;
+
+	pthread_kill(k->thread, MOUNT_UP);
+}
+
+void keeper_stop(struct keeper *k)
 {
 	k->loop_ended = true;
 	pthread_kill(k->thread, LOOP_ENDED);
 	pthread_join(k->thread, NULL);
-	return k->err;
 }

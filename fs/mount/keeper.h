@@ -16,7 +16,6 @@ struct keeper {
 	void *arg;
 	pthread_t thread, main;
 	_Atomic bool loop_ended;
-	int err;			/* why the mount did not come up; after keeper_stop() */
 };
 
 /*
@@ -28,7 +27,10 @@ void keeper_block(void);
 /* keeper_start(): just before the loop, by the thread that will run it.  0 or -errno. */
 int keeper_start(struct keeper *k);
 
-/* keeper_stop(): after the loop; waits for the thread.  0, or why the mount did not come up. */
-int keeper_stop(struct keeper *k);
+/* keeper_up(): tell it that the mount answers; for devio_install(). */
+void keeper_up(void *keeper);
+
+/* keeper_stop(): after the loop; waits for the thread. */
+void keeper_stop(struct keeper *k);
 
 #endif

@@ -163,7 +163,7 @@ static int add_args(const struct options *o, struct fuse_args *args)
 }
 
 /* libfuse says what goes wrong here. */
-static int do_mount(struct session *s)
+static int do_mount(struct session *s, struct keeper *k)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	int r = add_args(s->options, &args);
@@ -174,13 +174,13 @@ static int do_mount(struct session *s)
 			r = -EIO;
 	}
 	fuse_opt_free_args(&args);
-	return r < 0 ? r : devio_install(s->se);
+	return r < 0 ? r : devio_install(s->se, keeper_up, k);
 }
 
 static int loop(struct session *s, struct keeper *k)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	int r, up;
+	int r;
 
 	if (!config)
 		return -ENOMEM;
@@ -190,8 +190,7 @@ static int loop(struct session *s, struct keeper *k)
 	r = keeper_start(k);
 	if (r == 0) {
 		r = fuse_session_loop_mt(s->se, config);
-		up = keeper_stop(k);
-		r = up < 0 ? up : r;
+		keeper_stop(k);
 	}
 	fuse_loop_cfg_destroy(config);
 	/* a positive number is a signal: an end like any other */
@@ -209,7 +208,7 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 	keeper_block();
 	r = open_store(&s);
 	if (r == 0)
-		r = do_mount(&s);
+		r = do_mount(&s, &k);
 	if (r == 0) {
 		/* Memory reclaim in our threads must not wait for writes to ourselves. */
 		prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);

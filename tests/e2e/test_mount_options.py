@@ -1,6 +1,7 @@
 """The mount itself: options, refusals, who may use a club, and how it ends."""
 import errno
 import json
+import mmap
 import os
 import pathlib
 import signal
@@ -397,21 +398,25 @@ def test_a_signal_unmounts_and_keeps_what_was_written(site, keyd, signo):
 
 
 def test_a_signal_writes_out_what_was_mapped(site, keyd):
-    import mmap
+    size = 4 << 20
     store = site.store("alpha")
     mnt = site.mount(store)
-    fd = os.open(mnt.join("alpha", "f"), os.O_RDWR | os.O_CREAT, 0o644)
-    os.ftruncate(fd, 8192)
-    area = mmap.mmap(fd, 8192)
-    area[4096:4102] = b"mapped"
+    areas = []
+    for name in ("f", "g", "h"):
+        fd = os.open(mnt.join("alpha", name), os.O_RDWR | os.O_CREAT, 0o644)
+        os.ftruncate(fd, size)
+        areas.append(mmap.mmap(fd, size))
+        os.close(fd)
+    for area in areas:
+        for at in range(0, size, 4096):
+            area[at:at + 6] = b"mapped"
     mnt.proc.send_signal(signal.SIGTERM)
     assert mnt.proc.wait(20) == 0
-    try:
+    for area in areas:
         area.close()
-        os.close(fd)
-    except OSError:
-        pass
-    assert get(site.mount(store).join("alpha", "f"))[4096:4102] == b"mapped"
+    mnt = site.mount(store)
+    for name in ("f", "g", "h"):
+        assert get(mnt.join("alpha", name)) == (b"mapped" + bytes(4090)) * (size // 4096)
 
 
 def test_an_idle_mount_writes_out_by_itself(site, keyd):
