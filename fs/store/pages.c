@@ -37,7 +37,8 @@ void pages_init(struct pages *p)
 {
 	pthread_mutex_init(&p->lock, NULL);
 	p->bucket = NULL;
-	p->nbuckets = p->count = p->ndirty = 0;
+	p->nbuckets = p->ndirty = 0;
+	p->count = 0;
 }
 
 static void forget(struct pages *p, bool (*pick)(const struct page *, void *), void *arg)
