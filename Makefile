@@ -139,6 +139,9 @@ e2e: all	## run the tests that mount; T='-k word' selects
 san:	## unit tests and mounts again with ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory SAN=1 unit e2e
 
+tsan:	## mounts once more with the thread sanitizer; Criterion does not run under it
+	$(Q)$(MAKE) --no-print-directory TSAN=1 e2e
+
 demo:	## the whole system at work in a scratch directory; DEMO_DB=FILE adds an Access database
 	$(Q)$(MAKE) --no-print-directory deps-demo
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
@@ -214,7 +217,7 @@ help:	## this list
 clean:	## remove everything that was built
 	rm -rf build build-san build-tsan build-clang build-bench
 
-.PHONY: all tests test check unit e2e san demo bench test-container check-symbols check-man \
+.PHONY: all tests test check unit e2e san tsan demo bench test-container check-symbols check-man \
 	check-style lint format-diff deps deps-build deps-demo deps-bench install uninstall help \
 	clean FORCE
 .DELETE_ON_ERROR:
