@@ -66,7 +66,8 @@ CTLSRC	:= $(filter-out %/main.c,$(wildcard tools/clubctl/*.c))
 MODULES	:= $(LIBSRC) $(KEYDSRC) $(STORESRC) $(MOUNTSRC) $(CTLSRC)
 MAINS	:= $(wildcard fs/mount/main.c keyd/main.c tools/clubctl/main.c)
 UNITSRC	:= $(wildcard tests/unit/test_*.c)
-SOURCES	:= $(MODULES) $(MAINS) $(wildcard tests/unit/*.c tests/bench/*.c)
+FUZZSRC	:= $(wildcard tests/fuzz/fuzz_*.c)
+SOURCES	:= $(MODULES) $(MAINS) $(FUZZSRC) $(wildcard tests/unit/*.c tests/bench/*.c tests/crash/*.c)
 HEADERS	:= $(wildcard keyd/*.h keyd/lib/*.h fs/*/*.h tools/*/*.h tests/*/*.h)
 
 lib	 = $(if $(strip $(2)),$(B)/lib$(1).a)
@@ -80,8 +81,8 @@ PROGS	:= $(if $(wildcard fs/mount/main.c),$(B)/clubfs) \
 	   $(if $(wildcard keyd/main.c),$(B)/clubkeyd) \
 	   $(if $(wildcard tools/clubctl/main.c),$(B)/clubctl)
 TESTS	:= $(patsubst tests/unit/%.c,$(B)/%,$(UNITSRC))
-# Whatever else lies in tests/unit is shared by the tests there.
-TESTHELP := $(filter-out $(UNITSRC),$(wildcard tests/unit/*.c))
+# Whatever else lies in tests/unit is shared by the tests there, and so is the simulated disk.
+TESTHELP := $(filter-out $(UNITSRC),$(wildcard tests/unit/*.c)) $(FUZZSRC) $(wildcard tests/crash/sim*.c)
 MAN8	:= $(wildcard fs/*.8 keyd/*.8 tools/*/*.8)
 
 all: $(PROGS)	## build every program (default)
@@ -136,6 +137,16 @@ e2e: all	## run the tests that mount; T='-k word' selects
 		-p no:cacheprovider -c tests/e2e/pytest.ini --rootdir=tests/e2e -n $(JOBS) \
 		$(if $(findstring tests/e2e,$(T)),,tests/e2e) $(T)
 
+FUZZ_TIME ?= 60
+FUZZERS	:= $(addprefix build-fuzz/fuzz-,filehdr clubhdr name xattr geom wire)
+$(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(STORESRC) $(HEADERS)
+	@mkdir -p $(@D) && echo '  FUZZ    $@'
+	$(Q)clang -g -O1 $(LANG_FLAGS) $(BASE_CFLAGS) -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -DTARGET=fuzz_$* -o $@ $(filter %.c,$^) $(BASE_LIBS)
+
+fuzz: $(FUZZERS)	## run every fuzzer FUZZ_TIME seconds
+	$(Q)tests/fuzz/run.sh $(FUZZ_TIME) $(FUZZERS)
+
 san:	## unit tests and mounts again with ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory SAN=1 unit e2e
 
@@ -183,7 +194,7 @@ format-diff:	## what clang-format would change; advice, not a gate
 APT_BUILD := gcc libc6-dev pkg-config libfuse3-dev libsodium-dev libssl-dev libxxhash-dev \
 	     libsystemd-dev libjson-c-dev
 APT_DEMO := $(APT_BUILD) fuse3 sqlite3 mdbtools python3 util-linux procps
-APT_TEST := $(APT_DEMO) clang clang-tidy cppcheck mandoc libcriterion-dev python3-pytest \
+APT_TEST := $(APT_DEMO) clang libclang-rt-dev clang-tidy cppcheck mandoc libcriterion-dev python3-pytest \
 	    python3-pytest-xdist python3-cryptography attr acl rsync strace
 APT_BENCH := $(APT_DEMO) gocryptfs
 need	  = $(Q)tests/deps.sh $(1)
@@ -215,7 +226,7 @@ help:	## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t16
 
 clean:	## remove everything that was built
-	rm -rf build build-san build-tsan build-clang build-bench
+	rm -rf build build-san build-tsan build-clang build-bench build-fuzz
 
 .PHONY: all tests test check unit e2e san tsan demo bench test-container check-symbols check-man \
 	check-style lint format-diff deps deps-build deps-demo deps-bench install uninstall help \

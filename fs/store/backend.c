@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -234,6 +235,18 @@ static int posix_lock(struct backend *b, int fd, short type)
 	return errno == EACCES ? -EAGAIN : -errno;
 }
 
+static int posix_canonical(struct backend *b, const char *path, char *out, size_t size)
+{
+	char *real = realpath(path, NULL);
+	int r = real ? 0 : -errno;
+
+	(void)b;
+	if (real && snprintf(out, size, "%s", real) >= (int)size)
+		r = -ENAMETOOLONG;
+	free(real);
+	return r;
+}
+
 static const struct backend_ops posix_ops = {
 	.openat = posix_openat,
 	.close = posix_close,
@@ -262,6 +275,7 @@ static const struct backend_ops posix_ops = {
 	.getdents = posix_getdents,
 	.lseek = posix_lseek,
 	.lock = posix_lock,
+	.canonical = posix_canonical,
 };
 
 struct backend backend_posix = { &posix_ops };

@@ -58,6 +58,8 @@ struct backend_ops {
 	int (*lseek)(struct backend *b, int fd, uint64_t off);
 	/* F_OFD_SETLK of the whole file; -EAGAIN when somebody else holds it */
 	int (*lock)(struct backend *b, int fd, short type);
+	/* @path made absolute, with no symlink left, as realpath(3) */
+	int (*canonical)(struct backend *b, const char *path, char *out, size_t size);
 };
 
 struct backend {

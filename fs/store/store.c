@@ -120,8 +120,8 @@ int store_open(struct backend *b, const char *path, struct store **out)
 		return -ENOMEM;
 	s->b = b;
 	s->dirfd = s->clubsfd = s->lockfd = -1;
-	if (!realpath(path, s->path)) {
-		r = -errno;
+	r = b->ops->canonical(b, path, s->path, sizeof(s->path));
+	if (r < 0) {
 		log_err(-r, "%s", path);
 		goto fail;
 	}
