@@ -199,17 +199,17 @@ Test(keyclient, a_silent_daemon_is_given_up_in_time)
 
 Test(keyclient, every_denial_has_its_error)
 {
-	cr_assert_eq(get_once(PLAY_DENY + WIRE_CODE_ACCESS), -EACCES);
+	cr_assert_eq(get_once(PLAY_DENY + (int)WIRE_CODE_ACCESS), -EACCES);
 }
 
 Test(keyclient, an_audit_fault_is_an_io_error)
 {
-	cr_assert_eq(get_once(PLAY_DENY + WIRE_CODE_AUDIT), -EIO);
+	cr_assert_eq(get_once(PLAY_DENY + (int)WIRE_CODE_AUDIT), -EIO);
 }
 
 Test(keyclient, a_sealed_daemon_has_no_key)
 {
-	cr_assert_eq(get_once(PLAY_DENY + WIRE_CODE_SEALED), -ENOKEY);
+	cr_assert_eq(get_once(PLAY_DENY + (int)WIRE_CODE_SEALED), -ENOKEY);
 }
 
 Test(keyclient, an_unknown_code_breaks_the_protocol)
