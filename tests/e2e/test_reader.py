@@ -68,6 +68,7 @@ def club_key(keyd, store, club, path):
 
 def read(*args):
     return subprocess.run([sys.executable, READER, *args], capture_output=True, text=True,
+                          errors="surrogateescape",
                           check=False, timeout=120)
 
 
