@@ -108,7 +108,8 @@ static void put_page(struct simimg_inode *c, struct simimg_inode *d, struct simi
  * Changed bytes [@off, @end) in memory may or may not get to disk.  @before: the event is before
  * the cut.
  */
-static void maybe_write_back(struct replay *r, uint64_t ino, uint64_t off, uint64_t end, bool before)
+static void maybe_write_back(struct replay *r, uint64_t ino, uint64_t off, uint64_t end,
+			     bool before)
 {
 	bool present = chance(r, r->present), torn = chance(r, r->torn);
 	struct simimg_inode *c, *d;

@@ -50,8 +50,9 @@ static uint64_t make(struct simdisk *s, const struct simpath *p, mode_t mode, de
 
 static void truncate_to(struct simdisk *s, uint64_t ino, uint64_t size)
 {
-	simdisk_happen(s, &(struct sim_event){ .type = SIM_TRUNCATE, .ino = ino, .off = size }, NULL, NULL,
-	       NULL);
+	struct sim_event e = { .type = SIM_TRUNCATE, .ino = ino, .off = size };
+
+	simdisk_happen(s, &e, NULL, NULL, NULL);
 }
 
 static int check_open(const struct simimg_inode *n, int flags)
@@ -214,16 +215,17 @@ static int sim_fallocate(struct backend *b, int fd, int mode, uint64_t off, uint
 static int do_sync(struct backend *b, int fd, bool data_only)
 {
 	struct simdisk *s = simdisk_of(b);
+	struct sim_event failed = { .type = SIM_SYNC_FAILED };
 	int r = simdisk_enter(s, SIM_CALL_SYNC);
 	struct simdisk_fd *f = simdisk_fd_get(s, fd);
 
 	if (!f)
 		return simdisk_ileave(s, -EBADF);
+	failed.ino = f->ino;
 	if (r == 0)
 		sync_inode(s, f->ino, data_only);
 	else
-		simdisk_happen(s, &(struct sim_event){ .type = SIM_SYNC_FAILED, .ino = f->ino }, NULL, NULL,
-		       NULL);
+		simdisk_happen(s, &failed, NULL, NULL, NULL);
 	return simdisk_ileave(s, r);
 }
 
