@@ -228,7 +228,7 @@ help:	## this list
 clean:	## remove everything that was built
 	rm -rf build build-san build-tsan build-clang build-bench build-fuzz
 
-.PHONY: all tests test check unit e2e san tsan demo bench test-container check-symbols check-man \
+.PHONY: all fuzz tests test check unit e2e san tsan demo bench test-container check-symbols check-man \
 	check-style lint format-diff deps deps-build deps-demo deps-bench install uninstall help \
 	clean FORCE
 .DELETE_ON_ERROR:

@@ -16,6 +16,15 @@ enum {			/* off len field of a record		*/
 	NAME_MAX_LEN = 255,
 };
 
+/* How the name of a record compares with @name: <0, 0, >0 as memcmp(), the shorter first. */
+static int rec_cmp(const uint8_t *r, const void *name, size_t len)
+{
+	size_t own = get_le16(r + REC_NAME);
+	int c = memcmp(r + REC_HEAD, name, own < len ? own : len);
+
+	return c != 0 ? c : own < len ? -1 : own > len;
+}
+
 static size_t rec_len(const uint8_t *r)
 {
 	return REC_HEAD + (size_t)get_le16(r + REC_NAME) + get_le32(r + REC_VALUE);
@@ -31,6 +40,8 @@ void xattr_free(struct xattr_block *b)
 
 int xattr_check(const uint8_t *data, size_t len)
 {
+	const uint8_t *before = NULL;
+
 	if (len > XATTR_TOTAL_MAX)
 		return -EUCLEAN;
 	for (size_t at = 0; at < len; at += rec_len(data + at)) {
@@ -41,30 +52,38 @@ int xattr_check(const uint8_t *data, size_t len)
 		name = get_le16(data + at + REC_NAME);
 		if (name == 0 || name > NAME_MAX_LEN || memchr(data + at + REC_HEAD, '\0', name))
 			return -EUCLEAN;
+		if (before && rec_cmp(before, data + at + REC_HEAD, name) >= 0)
+			return -EUCLEAN;
+		before = data + at;
 	}
 	return 0;
 }
 
-/* The record of @name, or NULL. */
-static uint8_t *record(const struct xattr_block *b, const char *name)
+/* Where the record of @name is, or belongs; *@found tells which. */
+static size_t position(const struct xattr_block *b, const char *name, bool *found)
 {
-	size_t len = strlen(name);
+	size_t at;
 
-	for (size_t at = 0; at < b->len; at += rec_len(b->data + at)) {
-		uint8_t *r = b->data + at;
+	*found = false;
+	for (at = 0; at < b->len; at += rec_len(b->data + at)) {
+		int c = rec_cmp(b->data + at, name, strlen(name));
 
-		if (get_le16(r + REC_NAME) == len && memcmp(r + REC_HEAD, name, len) == 0)
-			return r;
+		*found = c == 0;
+		if (c >= 0)
+			break;
 	}
-	return NULL;
+	return at;
 }
 
 ssize_t xattr_find(const struct xattr_block *b, const char *name, const uint8_t **value)
 {
-	const uint8_t *r = record(b, name);
+	const uint8_t *r;
+	bool found;
+	size_t at = position(b, name, &found);
 
-	if (!r)
+	if (!found)
 		return -ENODATA;
+	r = b->data + at;
 	*value = r + REC_HEAD + get_le16(r + REC_NAME);
 	return (ssize_t)get_le32(r + REC_VALUE);
 }
@@ -90,32 +109,33 @@ ssize_t xattr_names(const struct xattr_block *b, char *buf, size_t size)
 int xattr_replace(struct xattr_block *b, const char *name, const void *value, size_t len,
 		  int flags)
 {
-	uint8_t *old = record(b, name), *data = NULL, *to;
-	size_t old_len = old ? rec_len(old) : 0, name_len = strlen(name);
-	size_t new_len = value ? REC_HEAD + name_len + len : 0, total, before;
+	bool found;
+	size_t at = position(b, name, &found), name_len = strlen(name);
+	size_t old_len = found ? rec_len(b->data + at) : 0;
+	size_t new_len = value ? REC_HEAD + name_len + len : 0, total;
+	uint8_t *data = NULL, *to;
 
 	if (name_len == 0 || name_len > NAME_MAX_LEN)
 		return -ERANGE;
-	if (old && flags & XATTR_CREATE)
+	if (found && flags & XATTR_CREATE)
 		return -EEXIST;
-	if (!old && (flags & XATTR_REPLACE || !value))
+	if (!found && (flags & XATTR_REPLACE || !value))
 		return -ENODATA;
 	if (len > XATTR_TOTAL_MAX || b->len - old_len + new_len > XATTR_TOTAL_MAX)
 		return -ENOSPC;
 	total = b->len - old_len + new_len;
-	before = old ? (size_t)(old - b->data) : b->len;
 	if (total > 0) {
 		data = malloc(total);
 		if (!data)
 			return -ENOMEM;
-		if (before > 0)
-			memcpy(data, b->data, before);
-		if (b->len > before + old_len)
-			memcpy(data + before, b->data + before + old_len,
-			       b->len - before - old_len);
+		if (at > 0)
+			memcpy(data, b->data, at);
+		if (b->len > at + old_len)
+			memcpy(data + at + new_len, b->data + at + old_len,
+			       b->len - at - old_len);
 	}
 	if (value) {
-		to = data + total - new_len;
+		to = data + at;
 		put_le16(to + REC_NAME, (uint16_t)name_len);
 		put_le32(to + REC_VALUE, (uint32_t)len);
 		/* NOLINTNEXTLINE(bugprone-not-null-terminated-result): the length is stored */

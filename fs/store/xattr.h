@@ -1,6 +1,7 @@
 /*
  * xattr.h - the attributes of one object as a block of bytes (FORMAT.md 4.5): records of name
- * length (2 bytes), value length (4), name, value.  Pure functions over memory.
+ * length (2 bytes), value length (4), name, value, in ascending order of the names.  Pure
+ * functions over memory.
  */
 #ifndef FS_STORE_XATTR_H
 #define FS_STORE_XATTR_H
