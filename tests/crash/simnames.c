@@ -109,7 +109,7 @@ static int check_rename(struct simdisk *s, const struct simpath *from, const str
 		return 0;
 	if (is_dir(s, to->ino) && within(s, to->ino, from->dir))
 		return flags == RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
-	if (flags == RENAME_EXCHANGE)
+	if (flags == RENAME_EXCHANGE || from->ino == to->ino)
 		return 0;
 	if (is_dir(s, from->ino) && !is_dir(s, to->ino))
 		return -ENOTDIR;

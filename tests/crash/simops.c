@@ -13,12 +13,12 @@ static int fd_file(struct simdisk *s, int fd, bool write, const struct simimg_in
 {
 	struct simdisk_fd *f = simdisk_fd_get(s, fd);
 
+	*n = f ? simimg_get(&s->cur, f->ino) : NULL;
+	if (f && S_ISFIFO((*n)->mode))
+		return -ESPIPE;
 	if (!f || (f->flags & O_ACCMODE) == (write ? O_RDONLY : O_WRONLY))
 		return -EBADF;
-	*n = simimg_get(&s->cur, f->ino);
-	if (S_ISDIR((*n)->mode))
-		return -EISDIR;
-	return S_ISREG((*n)->mode) ? 0 : -EINVAL;
+	return S_ISDIR((*n)->mode) ? -EISDIR : 0;
 }
 
 static uint64_t new_ino(struct simdisk *s)
@@ -181,11 +181,32 @@ static int sim_ftruncate(struct backend *b, int fd, uint64_t len)
 
 	if (r == 0)
 		r = fd_file(s, fd, true, &n);
+	if (r == -ESPIPE || (r == -EBADF && simdisk_fd_get(s, fd)))
+		r = -EINVAL;	/* as ftruncate(2) words it */
 	if (r == 0 && len > INT64_MAX)
 		r = -EFBIG;
 	if (r == 0)
 		truncate_to(s, n->ino, len);
 	return simdisk_ileave(s, r);
+}
+
+/* The checks, in the order of fallocate(2). */
+static int check_fallocate(struct simdisk *s, int fd, const struct sim_event *e,
+			   const struct simimg_inode **n)
+{
+	const struct simdisk_fd *f = simdisk_fd_get(s, fd);
+
+	if (!f)
+		return -EBADF;
+	if (e->len == 0)
+		return -EINVAL;
+	if (e->type == SIM_ALLOC && e->mode & ~(mode_t)FALLOC_FL_KEEP_SIZE)
+		return -EOPNOTSUPP;
+	if ((f->flags & O_ACCMODE) == O_RDONLY)
+		return -EBADF;
+	if (e->off > INT64_MAX || e->len > INT64_MAX - e->off)
+		return -EFBIG;
+	return fd_file(s, fd, true, n);
 }
 
 static int sim_fallocate(struct backend *b, int fd, int mode, uint64_t off, uint64_t len)
@@ -198,13 +219,7 @@ static int sim_fallocate(struct backend *b, int fd, int mode, uint64_t off, uint
 	int r = simdisk_enter(s, SIM_CALL_META);
 
 	if (r == 0)
-		r = fd_file(s, fd, true, &n);
-	if (r == 0 && mode != 0 && mode != FALLOC_FL_KEEP_SIZE && mode != punch)
-		r = -EOPNOTSUPP;
-	if (r == 0 && len == 0)
-		r = -EINVAL;
-	if (r == 0 && (off > INT64_MAX || len > INT64_MAX - off))
-		r = -EFBIG;
+		r = check_fallocate(s, fd, &e, &n);
 	if (r == 0) {
 		e.ino = n->ino;
 		simdisk_happen(s, &e, NULL, NULL, NULL);
@@ -373,7 +388,7 @@ static int make_at(struct backend *b, int dirfd, const char *path, mode_t mode, 
 
 static int sim_mkdirat(struct backend *b, int dirfd, const char *path, mode_t mode)
 {
-	return make_at(b, dirfd, path, S_IFDIR | (mode & 07777), 0, NULL);
+	return make_at(b, dirfd, path, S_IFDIR | (mode & 01777), 0, NULL);
 }
 
 static int sim_mknodat(struct backend *b, int dirfd, const char *path, mode_t mode, dev_t dev)
