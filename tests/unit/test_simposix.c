@@ -223,7 +223,7 @@ static void run(void)
 		struct call c = rnd_call();
 		ssize_t r[2];
 
-		snprintf(log_line, sizeof(log_line), 
+		snprintf(log_line, sizeof(log_line),
 			 "step %d: call %d flags %o %s %s len %zu off %llu",
 			 i, c.what, c.flags, c.path, c.path2, c.len, (unsigned long long)c.off);
 		if (c.what >= 9 && c.what <= 14 && side[0].fd[c.slot] < 0)
