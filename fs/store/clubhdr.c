@@ -52,13 +52,7 @@ void clubhdr_encode(const struct clubhdr *h, uint8_t raw[static CLUBHDR_SIZE])
 int clubhdr_key(const uint8_t club_key[static CRYPT_KEY_LEN],
 		const uint8_t id[static CLUBHDR_ID_LEN], struct crypt_gcm **out)
 {
-	uint8_t key[CRYPT_KEY_LEN];
-	int r = crypt_derive(club_key, "clubfs club 1", id, CLUBHDR_ID_LEN, key, sizeof(key));
-
-	if (r == 0)
-		r = crypt_gcm_new(key, out);
-	sodium_memzero(key, sizeof(key));
-	return r;
+	return crypt_gcm_derive(club_key, "clubfs club 1", id, out);
 }
 
 int clubhdr_seal(struct crypt_gcm *key, uint8_t raw[static CLUBHDR_SIZE])

@@ -160,6 +160,18 @@ int crypt_gcm_new(const uint8_t key[static CRYPT_KEY_LEN], struct crypt_gcm **ou
 	return 0;
 }
 
+int crypt_gcm_derive(const uint8_t key[static CRYPT_KEY_LEN], const char *label,
+		     const uint8_t id[static 16], struct crypt_gcm **out)
+{
+	uint8_t derived[CRYPT_KEY_LEN];
+	int r = crypt_derive(key, label, id, 16, derived, sizeof(derived));
+
+	if (r == 0)
+		r = crypt_gcm_new(derived, out);
+	sodium_memzero(derived, sizeof(derived));
+	return r;
+}
+
 void crypt_gcm_free(struct crypt_gcm *g)
 {
 	if (!g)

@@ -35,6 +35,9 @@ void crypt_nonce(uint8_t nonce[static CRYPT_NONCE_LEN]);
 struct crypt_gcm;
 
 int crypt_gcm_new(const uint8_t key[static CRYPT_KEY_LEN], struct crypt_gcm **out);
+/* crypt_gcm_derive(): of the key that crypt_derive() makes of @label and the 16 bytes @id. */
+int crypt_gcm_derive(const uint8_t key[static CRYPT_KEY_LEN], const char *label,
+		     const uint8_t id[static 16], struct crypt_gcm **out);
 void crypt_gcm_free(struct crypt_gcm *g);	/* wipes; NULL is fine */
 
 /* Additional data, up to two pieces; .len 0 ends it. */

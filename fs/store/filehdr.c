@@ -101,11 +101,6 @@ int filehdr_key(const uint8_t club_key[static CRYPT_KEY_LEN], uint32_t kind,
 		const uint8_t id[static FILEHDR_ID_LEN], struct crypt_gcm **out)
 {
 	const char *label = kind == FILEHDR_XATTR ? "clubfs xattr 1" : "clubfs file 1";
-	uint8_t key[CRYPT_KEY_LEN];
-	int r = crypt_derive(club_key, label, id, FILEHDR_ID_LEN, key, sizeof(key));
 
-	if (r == 0)
-		r = crypt_gcm_new(key, out);
-	sodium_memzero(key, sizeof(key));
-	return r;
+	return crypt_gcm_derive(club_key, label, id, out);
 }

@@ -78,37 +78,58 @@ static bool overflow_id(const struct tree_at *at, const char *enc, const struct 
 	return true;
 }
 
-int tree_unlink(struct node *dir, const char *name)
+static int unlink_locked(const struct tree_at *at, const char *enc, const struct stat *st)
+{
+	uint8_t id[FILEHDR_ID_LEN];
+	bool overflow = overflow_id(at, enc, st, id);
+	int r = at->b->ops->unlinkat(at->b, at->fd, enc, 0);
+
+	if (r < 0)
+		return r;
+	tree_drop_sidecar(at, enc);
+	tree_forget_name(at, enc, st);
+	if (overflow)
+		tree_drop_xattr(at->dir->club, id);
+	return 0;
+}
+
+static int rmdir_locked(const struct tree_at *at, const char *enc, const struct stat *st)
+{
+	return S_ISDIR(st->st_mode) ? tree_remove_dir(at, enc, st) : -ENOTDIR;
+}
+
+/* Look @name up and let @fn remove it. */
+static int remove_name(struct node *dir, const char *name,
+		       int (*fn)(const struct tree_at *at, const char *enc, const struct stat *st))
 {
 	struct club *c = dir->club;
-	uint8_t id[FILEHDR_ID_LEN];
-	struct name_enc enc;
 	struct tree_at at = { 0 };
+	struct name_enc enc;
 	struct stat st;
-	bool overflow;
 	int r;
 
 	pthread_rwlock_wrlock(&c->ns);
 	r = tree_begin(dir, &at);
-	if (r < 0)
-		goto out;
-	r = tree_seal(&at, name, &enc);
-	if (r == 0)
-		r = stat_name(&at, enc.name, &st);
 	if (r == 0) {
-		overflow = overflow_id(&at, enc.name, &st, id);
-		r = c->b->ops->unlinkat(c->b, at.fd, enc.name, 0);
-		if (r == 0) {
-			tree_drop_sidecar(&at, enc.name);
-			tree_forget_name(&at, enc.name, &st);
-			if (overflow)
-				tree_drop_xattr(c, id);
-		}
+		r = tree_seal(&at, name, &enc);
+		if (r == 0)
+			r = stat_name(&at, enc.name, &st);
+		if (r == 0)
+			r = fn(&at, enc.name, &st);
+		tree_end(&at);
 	}
-	tree_end(&at);
-out:
 	pthread_rwlock_unlock(&c->ns);
 	return r;
+}
+
+int tree_unlink(struct node *dir, const char *name)
+{
+	return remove_name(dir, name, unlink_locked);
+}
+
+int tree_rmdir(struct node *dir, const char *name)
+{
+	return remove_name(dir, name, rmdir_locked);
 }
 
 static int is_content(void *arg, const struct dirscan_entry *e)
@@ -177,29 +198,6 @@ int tree_remove_dir(const struct tree_at *at, const char *enc, const struct stat
 		}
 	}
 	b->ops->close(b, fd);
-	return r;
-}
-
-int tree_rmdir(struct node *dir, const char *name)
-{
-	struct club *c = dir->club;
-	struct name_enc enc;
-	struct tree_at at = { 0 };
-	struct stat st;
-	int r;
-
-	pthread_rwlock_wrlock(&c->ns);
-	r = tree_begin(dir, &at);
-	if (r < 0)
-		goto out;
-	r = tree_seal(&at, name, &enc);
-	if (r == 0)
-		r = stat_name(&at, enc.name, &st);
-	if (r == 0)
-		r = S_ISDIR(st.st_mode) ? tree_remove_dir(&at, enc.name, &st) : -ENOTDIR;
-	tree_end(&at);
-out:
-	pthread_rwlock_unlock(&c->ns);
 	return r;
 }
 
