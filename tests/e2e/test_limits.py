@@ -193,7 +193,9 @@ class Trace:
         self.proc.wait(20)
         with open(self.path, encoding="ascii", errors="replace") as f:
             lines = [l for l in f if "resumed>" not in l]
-        opens = [l for l in lines if re.search(r"\bopen\w*\(", l) and "O_DIRECTORY" not in l]
+        # the engine opens relative to a directory; what is opened by its path is the C library's
+        opens = [l for l in lines if re.search(r"\bopen\w*\((?!AT_FDCWD)", l)
+                 and "O_DIRECTORY" not in l]
         return opens, len(lines) - len(opens)
 
 
