@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -458,6 +459,39 @@ Test(simcrash, same_seed_gives_the_same_disk)
 		cr_assert_eq(memcmp(&one, &two, sizeof(one)), 0);
 		simdisk_free(d);
 		simdisk_free(e);
+	}
+	b->ops->close(b, fd);
+}
+
+static void *crash_many(void *arg)
+{
+	struct seen *sum = arg, v;
+
+	for (uint64_t seed = 0; seed < 300; seed++) {
+		struct backend *d = simdisk_crash(b, 2, seed, SIM_STRICT);
+
+		look(d, "/f", &v);
+		sum->na += v.na * (seed + 1);
+		sum->nb += v.nb * (seed + 1);
+		simdisk_free(d);
+	}
+	return NULL;
+}
+
+Test(simcrash, several_threads_crash_one_disk)
+{
+	int fd = make_settled("/f", 'a', BIG);
+	static struct seen sum[3];
+	pthread_t thread[2];
+
+	put(fd, 'b', BIG - 700, 300);
+	put(fd, 'b', 5000, BIG - 1000);
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(pthread_create(&thread[i], NULL, crash_many, &sum[i]), 0);
+	crash_many(&sum[2]);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(thread[i], NULL);
+		cr_assert(sum[i].na == sum[2].na && sum[i].nb == sum[2].nb && sum[i].nb > 0);
 	}
 	b->ops->close(b, fd);
 }
