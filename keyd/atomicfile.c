@@ -6,6 +6,7 @@
 
 #include "keyd/atomicfile.h"
 #include "keyd/lib/cleanup.h"
+#include "keyd/lib/readall.h"
 
 static int atomicfile_fill(int dirfd, const uint8_t *buf, size_t len)
 {
@@ -50,24 +51,10 @@ ssize_t atomicfile_read(int dirfd, const char *name, uint8_t *buf, size_t size)
 {
 	AUTO_FD fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	struct stat st;
-	size_t len = 0;
-	uint8_t more;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EUCLEAN;
-	for (;;) {
-		ssize_t n = len < size ? read(fd, buf + len, size - len) : read(fd, &more, 1);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return (ssize_t)len;
-		if (len == size)
-			return -EFBIG;
-		len += (size_t)n;
-	}
+	return readall(fd, buf, size);
 }

@@ -10,6 +10,7 @@
 #include "keyd/conftok.h"
 #include "keyd/lib/cleanup.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/readall.h"
 
 static int conftok_read(struct conftok *t)
 {
@@ -21,18 +22,10 @@ static int conftok_read(struct conftok *t)
 	t->text = malloc(CONFTOK_FILE_MAX + 1);
 	if (!t->text)
 		return -ENOMEM;
-	for (;;) {
-		n = read(fd, t->text + t->len, CONFTOK_FILE_MAX + 1 - t->len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		t->len += (size_t)n;
-		if (t->len > CONFTOK_FILE_MAX)
-			return -EFBIG;
-	}
+	n = readall(fd, t->text, CONFTOK_FILE_MAX);
+	if (n < 0)
+		return (int)n;
+	t->len = (size_t)n;
 	return memchr(t->text, 0, t->len) ? -EILSEQ : 0;
 }
 

@@ -10,6 +10,7 @@
 #include "keyd/lib/bytes.h"
 #include "keyd/lib/cleanup.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/readall.h"
 #include "keyd/master.h"
 #include "keyd/wrap.h"
 
@@ -100,28 +101,9 @@ static int master_open_secret(const char *path)
 	return fd_steal(&fd);
 }
 
-/* Read to the end of @fd.  Returns the length, -EFBIG if it is more than @size, or -errno. */
-static ssize_t master_read(int fd, uint8_t *buf, size_t size)
-{
-	size_t len = 0;
-	ssize_t n;
-
-	while (len < size) {
-		n = read(fd, buf + len, size - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return (ssize_t)len;
-		len += (size_t)n;
-	}
-	return -EFBIG;
-}
-
 static int master_from_file(const char *path, uint8_t *key)
 {
-	uint8_t *buf = sodium_malloc(MASTER_KEY_LEN + 1);
+	uint8_t *buf = sodium_malloc(MASTER_KEY_LEN);
 	int fd, r = -ENOMEM;
 	ssize_t n;
 
@@ -130,7 +112,7 @@ static int master_from_file(const char *path, uint8_t *key)
 	fd = r = master_open_secret(path);
 	if (r < 0)
 		goto out;
-	n = master_read(fd, buf, MASTER_KEY_LEN + 1);
+	n = readall(fd, buf, MASTER_KEY_LEN);
 	close(fd);
 	r = n < 0 && n != -EFBIG ? (int)n : n == MASTER_KEY_LEN ? 0 : -EUCLEAN;
 	if (r == 0)
@@ -152,7 +134,7 @@ static ssize_t master_read_pass(const char *path, uint8_t *buf)
 
 	if (fd < 0)
 		return fd;
-	n = master_read(fd, buf, MASTER_PASS_MAX);
+	n = readall(fd, buf, MASTER_PASS_MAX - 1);
 	if (!is_stdin)
 		close(fd);
 	if (n > 0 && buf[n - 1] == '\n')

@@ -179,16 +179,6 @@ void club_close(struct club *c)
 	free(c);
 }
 
-const char *club_name(const struct club *c)
-{
-	return c->name;
-}
-
-struct store *club_store(const struct club *c)
-{
-	return c->store;
-}
-
 struct node *club_root(struct club *c)
 {
 	return node_get(c->root);

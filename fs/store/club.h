@@ -42,9 +42,6 @@ int club_open(struct store *s, const char *name, struct club **out);
 /* club_close(): write out what is dirty and free.  All nodes and files must be put. */
 void club_close(struct club *c);
 
-const char *club_name(const struct club *c);
-struct store *club_store(const struct club *c);
-
 /* club_id(): the id from the (not yet authenticated) header: what to ask the key daemon for. */
 int club_id(struct club *c, uint8_t id[static CLUB_ID_LEN]);
 

@@ -435,16 +435,6 @@ void node_put(struct node *n)
 	}
 }
 
-struct club *node_club(const struct node *n)
-{
-	return n->club;
-}
-
-uint64_t node_ino(const struct node *n)
-{
-	return n->ino;
-}
-
 mode_t node_type(const struct node *n)
 {
 	return n->type;

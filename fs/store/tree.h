@@ -27,8 +27,6 @@
 
 struct node *node_get(struct node *n);
 void node_put(struct node *n);		/* NULL is fine */
-struct club *node_club(const struct node *n);
-uint64_t node_ino(const struct node *n);
 mode_t node_type(const struct node *n);	/* S_IFMT bits */
 
 /* One slot for the front end's own object; read and written under a lock of the front end. */
