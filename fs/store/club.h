@@ -53,8 +53,46 @@ int club_id(struct club *c, uint8_t id[static CLUB_ID_LEN]);
 int club_unlock(struct club *c, const uint8_t key[static CLUB_KEY_LEN], uint32_t epoch);
 bool club_unlocked(const struct club *c);
 
-/* club_sync(): write out every dirty file; with @durable, fdatasync them too.  0 or -errno. */
-int club_sync(struct club *c, bool durable);
+/*
+ * club_commit(): what was acknowledged so far is durable.  0; -EROFS the journal failed earlier,
+ * nothing is written any more; or another -errno: then it has failed now.
+ */
+int club_commit(struct club *c);
+
+/*
+ * club_checkpoint(): bring what the journal holds to its place in the files, durably, and begin
+ * the journal anew.  Writers wait meanwhile, readers do not.  Nothing to do costs nothing.
+ * 0; -ENOSPC: the journal goes on, try again; -EROFS; or another -errno.
+ */
+int club_checkpoint(struct club *c);
+
+/* club_tick(): to be called every few seconds: a commit, and a checkpoint when it is due. */
+int club_tick(struct club *c);
+
+/*
+ * club_freeze(): after it the files in the club's directory no longer change until club_thaw():
+ * a copy of it is the club as it is now.  Reads go on, writes go on into a journal outside the
+ * directory; what makes, moves or removes names or changes attributes waits for the thaw.  The
+ * freeze ends by itself @limit_s seconds later (club_tick() sees to it), or when that journal is
+ * full.  0; -EALREADY; -ENOKEY the club is locked; -EROFS; or another -errno, not frozen.
+ */
+int club_freeze(struct club *c, unsigned int limit_s);
+/* club_thaw(): 0; -EINVAL not frozen; -ESTALE the freeze had ended by itself: a copy made
+ * meanwhile is worth nothing; or another -errno, still frozen. */
+int club_thaw(struct club *c);
+bool club_frozen(struct club *c);	/* cheap; any thread */
+
+/* What recovery found and did when the club was last unlocked, and how the journal stands. */
+struct club_state {
+	bool unlocked, frozen, readonly;	/* readonly: the journal failed, or a feature forbids */
+	unsigned int thaw_in_s;		/* frozen: seconds until the limit */
+	uint64_t life;			/* of the journal */
+	uint64_t journal_bytes, journal_max;
+	size_t live;			/* files changed in this life */
+	bool recovered;			/* there was something to recover */
+	char recovery[256];		/* then one line about it */
+};
+void club_state(struct club *c, struct club_state *out);
 
 /* club_root(): the root directory, with a reference for the caller (node_put()). */
 struct node *club_root(struct club *c);
