@@ -49,4 +49,6 @@ struct club {
  */
 int club_note_xattr(struct club *c);
 
+int club_sync(struct club *c, bool durable);
+
 #endif
