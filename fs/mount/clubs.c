@@ -458,7 +458,7 @@ void clubs_tick(struct clubs *cs)
 		unlocked = club_unlocked(all[i]->club);
 		pthread_mutex_unlock(&all[i]->lock);
 		if (unlocked)
-			club_sync(all[i]->club, false);	/* logs what went wrong; tried again */
+			club_tick(all[i]->club);	/* logs what went wrong; tried again */
 		clubs_put(all[i]);
 	}
 	free(all);
