@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "clubs.h"
+#include "controller.h"
 #include "devio.h"
+#include "gate.h"
 #include "handle.h"
 #include "inode.h"
 #include "keeper.h"
@@ -165,6 +167,7 @@ static int add_args(const struct options *o, struct fuse_args *args)
 /* libfuse says what goes wrong here. */
 static int do_mount(struct session *s, struct keeper *k)
 {
+	const struct devio_events events = { .up = keeper_up, .down = keeper_down, .arg = k };
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	int r = add_args(s->options, &args);
 
@@ -174,7 +177,14 @@ static int do_mount(struct session *s, struct keeper *k)
 			r = -EIO;
 	}
 	fuse_opt_free_args(&args);
-	return r < 0 ? r : devio_install(s->se, keeper_up, k);
+	return r < 0 ? r : devio_install(s->se, &events);
+}
+
+void session_wind_down(struct session *s)
+{
+	controller_stop(s->controller);
+	s->controller = NULL;
+	clubs_thaw_all(s->clubs);
 }
 
 static int loop(struct session *s, struct keeper *k)
@@ -187,11 +197,15 @@ static int loop(struct session *s, struct keeper *k)
 	fuse_loop_cfg_set_max_threads(config, s->options->threads);
 	fuse_loop_cfg_set_idle_threads(config, s->options->threads);
 	fuse_loop_cfg_set_clone_fd(config, 0);
-	r = keeper_start(k);
+	r = gate_new(s, &s->gate);
+	if (r == 0)
+		r = keeper_start(k);
 	if (r == 0) {
 		r = fuse_session_loop_mt(s->se, config);
 		keeper_stop(k);
+		session_wind_down(s);
 	}
+	gate_free(s->gate);
 	fuse_loop_cfg_destroy(config);
 	/* a positive number is a signal: an end like any other */
 	return r < 0 ? r : 0;
