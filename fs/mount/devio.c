@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "devio.h"
-#include "gate.h"
+#include "defer.h"
 #include "session.h"
 
 /*
@@ -78,7 +78,7 @@ static bool looked_at(struct session *s, const uint8_t *raw, size_t len)
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	devio_adopt(raw, len);
-	ours = gate_takes(s->gate, raw, len);
+	ours = defer_takes(s->defer, raw, len);
 	pthread_setcancelstate(old, NULL);
 	return ours;
 }
@@ -93,7 +93,7 @@ static ssize_t devio_read(int fd, void *buf, size_t size, void *userdata)
 		n = read(fd, buf, size);
 	} while (n >= (ssize_t)sizeof(struct fuse_in_header) && looked_at(s, buf, (size_t)n));
 	if (n < 0 && errno == ENODEV) {		/* unmounted, or the connection was cut */
-		gate_gone(s->gate);
+		defer_gone(s->defer);
 		tell.down(tell.arg);
 		errno = ENODEV;
 	}
@@ -123,7 +123,7 @@ static ssize_t devio_writev(int fd, struct iovec *iov, int count, void *userdata
 	(void)userdata;
 	if (count >= 1 && iov[0].iov_len >= sizeof(h)) {
 		memcpy(&h, iov[0].iov_base, sizeof(h));
-		gate_answers(h.unique);
+		defer_answers(h.unique);
 		if (init_unique && count >= 2 && h.unique == init_unique && h.error == 0) {
 			patch_init(&iov[1]);
 			init_unique = 0;

@@ -4,7 +4,7 @@
  * libfuse before 3.17 neither asks the kernel for FUSE_PARALLEL_DIROPS and
  * FUSE_HANDLE_KILLPRIV_V2 nor shows, up to today, on which request the kernel wants the
  * set-id bits cleared.  Both stand in the bytes that pass here.  Requests that must wait for a
- * thaw go no further (gate.h).
+ * thaw go no further (defer.h).
  */
 #ifndef FS_MOUNT_DEVIO_H
 #define FS_MOUNT_DEVIO_H
@@ -27,7 +27,7 @@ struct devio_events {
 
 /*
  * devio_install(): after fuse_session_mount(), before the loop.  The session's userdata is a
- * struct session with a gate.  0 or -errno.
+ * struct session with a struct defer.  0 or -errno.
  */
 int devio_install(struct fuse_session *se, const struct devio_events *events);
 

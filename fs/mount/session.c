@@ -14,7 +14,7 @@
 #include "clubs.h"
 #include "controller.h"
 #include "devio.h"
-#include "gate.h"
+#include "defer.h"
 #include "handle.h"
 #include "inode.h"
 #include "keeper.h"
@@ -197,7 +197,7 @@ static int loop(struct session *s, struct keeper *k)
 	fuse_loop_cfg_set_max_threads(config, s->options->threads);
 	fuse_loop_cfg_set_idle_threads(config, s->options->threads);
 	fuse_loop_cfg_set_clone_fd(config, 0);
-	r = gate_new(s, &s->gate);
+	r = defer_new(s, &s->defer);
 	if (r == 0)
 		r = keeper_start(k);
 	if (r == 0) {
@@ -205,7 +205,7 @@ static int loop(struct session *s, struct keeper *k)
 		keeper_stop(k);
 		session_wind_down(s);
 	}
-	gate_free(s->gate);
+	defer_free(s->defer);
 	fuse_loop_cfg_destroy(config);
 	/* a positive number is a signal: an end like any other */
 	return r < 0 ? r : 0;

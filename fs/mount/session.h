@@ -11,7 +11,7 @@ struct clubs;
 struct controller;
 struct fuse_conn_info;
 struct fuse_session;
-struct gate;
+struct defer;
 struct handle_table;
 struct inode_table;
 
@@ -23,7 +23,7 @@ struct session {
 	struct clubs *clubs;
 	struct inode_table *inodes;
 	struct handle_table *handles;
-	struct gate *gate;
+	struct defer *defer;
 	struct controller *controller;	/* NULL: none; the keeper's, as long as there is one */
 };
 

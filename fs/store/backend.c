@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -247,6 +248,23 @@ static int posix_canonical(struct backend *b, const char *path, char *out, size_
 	return r;
 }
 
+static int posix_syncfs(struct backend *b, int fd)
+{
+	(void)b;
+	return ret(syncfs(fd));
+}
+
+static int posix_fstype(struct backend *b, int fd, uint64_t *magic)
+{
+	struct statfs st;
+
+	(void)b;
+	if (fstatfs(fd, &st) < 0)
+		return -errno;
+	*magic = (uint64_t)st.f_type;
+	return 0;
+}
+
 static const struct backend_ops posix_ops = {
 	.openat = posix_openat,
 	.close = posix_close,
@@ -276,6 +294,8 @@ static const struct backend_ops posix_ops = {
 	.lseek = posix_lseek,
 	.lock = posix_lock,
 	.canonical = posix_canonical,
+	.syncfs = posix_syncfs,
+	.fstype = posix_fstype,
 };
 
 struct backend backend_posix = { &posix_ops };

@@ -60,6 +60,10 @@ struct backend_ops {
 	int (*lock)(struct backend *b, int fd, short type);
 	/* @path made absolute, with no symlink left, as realpath(3) */
 	int (*canonical)(struct backend *b, const char *path, char *out, size_t size);
+	/* all of the filesystem that @fd lies on, data and metadata, is durable */
+	int (*syncfs)(struct backend *b, int fd);
+	/* f_type of statfs(2) */
+	int (*fstype)(struct backend *b, int fd, uint64_t *magic);
 };
 
 struct backend {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fs/store/lockfile.h"
+#include "fs/store/recover.h"
 #include "fs/store/tree.h"
 #include "keyd/lib/clubname.h"
 #include "keyd/lib/log.h"
@@ -138,6 +139,7 @@ int club_open(struct store *s, const char *name, struct club **out)
 	c->store = s;
 	c->b = b;
 	c->lockfd = -1;
+	club_life_init(c);
 	pthread_rwlock_init(&c->ns, NULL);
 	pthread_rwlock_init(&c->xattr_lock, NULL);
 	pthread_mutex_init(&c->table_lock, NULL);
@@ -169,10 +171,13 @@ void club_close(struct club *c)
 {
 	if (!c)
 		return;
+	club_life_end(c);
 	drop_keys(c);
 	node_put(c->root);
 	free(c->bucket);
 	free(c->name);
+	life_fini(&c->life);
+	pthread_mutex_destroy(&c->commit_lock);
 	pthread_rwlock_destroy(&c->ns);
 	pthread_rwlock_destroy(&c->xattr_lock);
 	pthread_mutex_destroy(&c->table_lock);
@@ -282,32 +287,49 @@ static int unlock(struct club *c, const uint8_t *key, uint32_t epoch)
 	atomic_store(&c->has_overflow,
 		     c->b->ops->lstatat(c->b, store_clubs_fd(c->store), path, &st) == 0);
 	atomic_store(&c->any_xattr, c->hdr.compat & CLUBHDR_COMPAT_XATTR);
+	atomic_store(&c->life.readonly, c->hdr.ro_compat != 0);
+	if (c->hdr.ro_compat != 0 && c->hdr.incompat & CLUBHDR_INCOMPAT_RECOVER) {
+		log_err(0, "clubs/%s: not closed in order by a newer version, which must do that",
+			c->name);
+		return -ENOTSUP;
+	}
+	r = recover_club(c);
+	if (r < 0)
+		return r;
 	c->unlocked = true;
 	return 0;
+}
+
+int club_write_header(struct club *c, const struct clubhdr *h)
+{
+	struct clubhdr next = *h;
+	int fd, r;
+
+	next.generation = c->hdr.generation + 1;
+	r = fd = c->b->ops->openat(c->b, store_clubs_fd(c->store), c->name,
+				   O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return r;
+	r = write_header(c->b, fd, &next, c->key);
+	c->b->ops->close(c->b, fd);
+	if (r == 0)
+		c->hdr = next;
+	return r;
 }
 
 int club_note_xattr(struct club *c)
 {
 	struct clubhdr h;
-	int fd, r;
+	int r;
 
 	if (atomic_load(&c->any_xattr))
 		return 0;
 	pthread_rwlock_wrlock(&c->ns);
 	h = c->hdr;
 	h.compat |= CLUBHDR_COMPAT_XATTR;
-	h.generation++;
-	r = fd = c->unlocked ? c->b->ops->openat(c->b, store_clubs_fd(c->store), c->name,
-						 O_RDONLY | O_DIRECTORY, 0)
-			     : -ENOKEY;
-	if (fd >= 0) {
-		r = write_header(c->b, fd, &h, c->key);
-		c->b->ops->close(c->b, fd);
-	}
-	if (r == 0) {
-		c->hdr = h;
+	r = c->unlocked ? club_write_header(c, &h) : -ENOKEY;
+	if (r == 0)
 		atomic_store(&c->any_xattr, true);
-	}
 	pthread_rwlock_unlock(&c->ns);
 	return r;
 }
@@ -335,45 +357,4 @@ bool club_unlocked(const struct club *c)
 	yes = c->unlocked;
 	pthread_rwlock_unlock(&m->ns);
 	return yes;
-}
-
-/* The nodes with open files, each with a reference, in an array the caller frees. */
-static size_t open_nodes(struct club *c, struct node ***out)
-{
-	size_t n = 0, i = 0;
-
-	pthread_mutex_lock(&c->table_lock);
-	for (struct node *f = c->open_files; f; f = f->open_next)
-		n++;
-	*out = calloc(n ? n : 1, sizeof(struct node *));
-	for (struct node *f = c->open_files; f && *out; f = f->open_next) {
-		f->refs++;
-		(*out)[i++] = f;
-	}
-	pthread_mutex_unlock(&c->table_lock);
-	return i;
-}
-
-int club_sync(struct club *c, bool durable)
-{
-	struct node **list;
-	size_t n = open_nodes(c, &list);
-	int r = 0;
-
-	if (!list)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		struct node *f = list[i];
-		int r2 = 0;
-
-		pthread_mutex_lock(&f->lock);
-		if (f->file)
-			r2 = durable ? file_sync(f->file, false) : file_flush(f->file);
-		pthread_mutex_unlock(&f->lock);
-		node_put(f);
-		if (r2 < 0 && r == 0)
-			r = r2;
-	}
-	free(list);
-	return r;
 }

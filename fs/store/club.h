@@ -3,7 +3,8 @@
  *
  *	clubs/<club>/club	authenticated header (clubhdr.h)
  *	clubs/<club>/lock	who has it unlocked (lockfile.h)
- *	clubs/<club>/journal	write-ahead journal; absent or empty in this version
+ *	clubs/<club>/journal	write-ahead journal (journal.h)
+ *	clubs/<club>/live/	further names of files that the journal speaks of (live.h)
  *	clubs/<club>/xattr/	overflow of extended attributes (xattr.h)
  *	clubs/<club>/tree/	the files
  *
@@ -84,7 +85,8 @@ bool club_frozen(struct club *c);	/* cheap; any thread */
 
 /* What recovery found and did when the club was last unlocked, and how the journal stands. */
 struct club_state {
-	bool unlocked, frozen, readonly;	/* readonly: the journal failed, or a feature forbids */
+	bool unlocked, frozen;
+	bool readonly;			/* the journal failed, or a feature forbids to write */
 	unsigned int thaw_in_s;		/* frozen: seconds until the limit */
 	uint64_t life;			/* of the journal */
 	uint64_t journal_bytes, journal_max;

@@ -2,11 +2,13 @@
  * club_impl.h - what the modules of the tree share about a club; nobody outside fs/store.
  *
  * Lock order, first to last; leave out what you do not need, never go back:
+ *	club.life.gate		whoever changes the store, shared; checkpoint and freeze alone
  *	club.xattr_lock		all attributes of the club
  *	club.ns			shared: look up, open, make; exclusive: remove, move, keys
  *	node.lock		opening and closing of one file
  *	file.lock		its contents (file_impl.h)
- *	pages.lock, club.table_lock, the directory descriptors' lock (node.c): leaves
+ *	club.commit_lock	one commit at a time; taken without file.lock
+ *	journal's lock, pages.lock, club.table_lock, that of the directory descriptors: leaves
  */
 #ifndef FS_STORE_CLUB_IMPL_H
 #define FS_STORE_CLUB_IMPL_H
@@ -16,12 +18,24 @@
 #include "fs/store/club.h"
 #include "fs/store/clubhdr.h"
 #include "fs/store/crypt.h"
+#include "fs/store/life.h"
 #include "fs/store/node.h"
+
+#define CLUB_PATH_MAX 256	/* of what lies right below a club's directory, from clubs/ on */
 
 struct club {
 	struct store *store;
 	struct backend *b;
 	char *name;
+
+	struct life life;
+	pthread_mutex_t commit_lock;
+	int livefd;			/* of live/, while a life that needs it goes on; else -1 */
+	bool failed;			/* gate: a sync failed */
+	bool broken;			/* gate: the freeze ended by itself, and nobody was told */
+	unsigned int ticks;		/* of the life; club_tick() only */
+	_Atomic int64_t thaw_at;	/* seconds of CLOCK_BOOTTIME */
+	char recovery[256];		/* set while unlocking, then constant */
 
 	pthread_rwlock_t xattr_lock;
 	pthread_rwlock_t ns;
@@ -40,6 +54,9 @@ struct club {
 	struct node **bucket;		/* nodes by inode number */
 	size_t nbuckets, count;
 	struct node *open_files;	/* nodes with a struct file */
+	struct node *live;		/* nodes whose files this life has changed (live.h) */
+	size_t nlive;
+	atomic_size_t nstreamed;	/* of them: with blocks in place that are not synced */
 	struct node *root;		/* holds one reference of the club's */
 };
 
@@ -49,6 +66,16 @@ struct club {
  */
 int club_note_xattr(struct club *c);
 
-int club_sync(struct club *c, bool durable);
+/* club_write_header(): replace the header by @h, next generation.  ns is held exclusively. */
+int club_write_header(struct club *c, const struct clubhdr *h);
+
+/* For club.c and recover.c (club_life.c). */
+void club_life_init(struct club *c);
+void club_life_end(struct club *c);		/* to clean, or as it is if that fails */
+void club_fail(struct club *c, int err);	/* read-only from now on; says so once */
+struct journal_env club_journal_env(const struct club *c);
+int club_load_journal(struct club *c, bool frozen, struct journal **out);
+int club_drop_frozen(struct club *c);
+int club_end_frozen(struct club *c);		/* after recovery; ns is held exclusively */
 
 #endif

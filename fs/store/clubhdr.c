@@ -25,7 +25,8 @@ int clubhdr_decode(const uint8_t raw[static CLUBHDR_SIZE], struct clubhdr *out)
 	memcpy(h.id, raw + CLUBHDR_ID, sizeof(h.id));
 	h.generation = get_le64(raw + CLUBHDR_GENERATION);
 	h.created = get_le64(raw + CLUBHDR_CREATED);
-	if (version > CLUBHDR_VERSION_1 || h.incompat != 0)
+	h.life = get_le64(raw + CLUBHDR_LIFE);
+	if (version > CLUBHDR_VERSION_1 || (h.incompat & ~CLUBHDR_INCOMPAT_RECOVER) != 0)
 		return -ENOTSUP;
 	if (version == 0 || h.epoch == 0 || h.generation == 0 ||
 	    get_le32(raw + CLUBHDR_RSVD0) != 0 ||
@@ -47,6 +48,7 @@ void clubhdr_encode(const struct clubhdr *h, uint8_t raw[static CLUBHDR_SIZE])
 	memcpy(raw + CLUBHDR_ID, h->id, sizeof(h->id));
 	put_le64(raw + CLUBHDR_GENERATION, h->generation);
 	put_le64(raw + CLUBHDR_CREATED, h->created);
+	put_le64(raw + CLUBHDR_LIFE, h->life);
 }
 
 int clubhdr_key(const uint8_t club_key[static CRYPT_KEY_LEN],

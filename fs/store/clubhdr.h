@@ -10,6 +10,7 @@
 #define CLUBHDR_ID_LEN 16
 #define CLUBHDR_VERSION_1 1
 #define CLUBHDR_COMPAT_XATTR 1u	/* some object has, or had, extended attributes */
+#define CLUBHDR_INCOMPAT_RECOVER 1u	/* not closed in order: the journal belongs to the club */
 
 enum {				/* off  len  field (integers little-endian)	*/
 	CLUBHDR_MAGIC = 0,	/*   0    8  "CLUBCLUB"				*/
@@ -22,7 +23,8 @@ enum {				/* off  len  field (integers little-endian)	*/
 	CLUBHDR_ID = 32,	/*  32   16  club id				*/
 	CLUBHDR_GENERATION = 48, /* 48    8  counts the header's writes, from 1	*/
 	CLUBHDR_CREATED = 56,	/*  56    8  seconds since 1970			*/
-	CLUBHDR_RSVD1 = 64,	/*  64 3996  zero; the seal and the journal's state go here */
+	CLUBHDR_LIFE = 64,	/*  64    8  number of the journal's last life, 0: none yet */
+	CLUBHDR_RSVD1 = 72,	/*  72 3988  zero; the seal goes here		*/
 	CLUBHDR_NONCE = 4060,	/*4060   12  of the tag				*/
 	CLUBHDR_TAG = 4072,	/*4072   16  GMAC of bytes 0..4059		*/
 	CLUBHDR_SUM = 4088,	/*4088    8  XXH3-64 of bytes 0..4087		*/
@@ -36,6 +38,7 @@ struct clubhdr {
 	uint8_t id[CLUBHDR_ID_LEN];
 	uint64_t generation;
 	uint64_t created;
+	uint64_t life;
 };
 
 /*

@@ -1,4 +1,5 @@
 /* file.c - the life of an open file: made, loaded, written out, closed. */
+#include "fs/store/file_ckpt.h"
 #include "fs/store/file_impl.h"
 
 #include <errno.h>
@@ -14,8 +15,29 @@ void file_report(void *arg, const char *what, uint64_t off, const char *why)
 	struct file *f = arg;
 	char path[800];
 
-	f->describe(f->arg, path, sizeof(path));
+	f->owner->describe(f->arg, path, sizeof(path));
 	log_err(0, "%s: offset %llu: %s: %s", path, (unsigned long long)off, what, why);
+}
+
+static void pages_dirtied(void *arg, long pages)
+{
+	struct life *l = arg;
+
+	atomic_fetch_add(&l->images, (size_t)pages);	/* of unsigned numbers: also downwards */
+}
+
+void file_mark_dirty(struct file *f)
+{
+	if (!f->dirty && f->life)
+		atomic_fetch_add(&f->life->images, 1);
+	f->dirty = true;
+}
+
+static void mark_clean(struct file *f)
+{
+	if (f->dirty && f->life)
+		atomic_fetch_sub(&f->life->images, 1);
+	f->dirty = false;
 }
 
 static struct file *file_alloc(const struct file_env *env, int fd)
@@ -27,8 +49,11 @@ static struct file *file_alloc(const struct file_env *env, int fd)
 		return NULL;
 	f->b = env->b;
 	f->fd = fd;
-	f->describe = env->describe;
+	f->owner = env->owner;
 	f->arg = env->arg;
+	f->life = env->life;
+	if (env->fresh)
+		f->touched = f->fresh_in = atomic_load(&f->life->number);
 	/* glibc lets readers starve a writer unless told otherwise */
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
@@ -36,6 +61,9 @@ static struct file *file_alloc(const struct file_env *env, int fd)
 	pthread_rwlockattr_destroy(&attr);
 	f->pages = (struct pages){ .b = env->b,
 				   .fd = fd,
+				   .reserve = env->life,
+				   .dirtied = env->life ? pages_dirtied : NULL,
+				   .dirtied_arg = env->life,
 				   .epoch = env->epoch,
 				   .header = f->page0,
 				   .report = { file_report, f } };
@@ -46,6 +74,8 @@ static struct file *file_alloc(const struct file_env *env, int fd)
 /* Does not close the descriptor. */
 static void file_free(struct file *f)
 {
+	mark_clean(f);
+	blkmap_clear(&f->map);
 	pages_fini(&f->pages);
 	crypt_gcm_free(f->key);
 	pthread_rwlock_destroy(&f->lock);
@@ -70,7 +100,7 @@ int file_new(const struct file_env *env, int fd, enum filehdr_kind kind,
 		randombytes_buf(f->hdr.id, sizeof(f->hdr.id));
 	memcpy(f->hdr.parent, parent, sizeof(f->hdr.parent));
 	f->writable = true;
-	f->dirty = true;
+	file_mark_dirty(f);
 	r = filehdr_key(env->club_key, kind, f->hdr.id, &f->key);
 	if (r < 0) {
 		file_free(f);
@@ -91,7 +121,6 @@ static int refuse(struct file *f, int err, const char *why)
 static int load_header(struct file *f, const struct file_env *env, enum filehdr_kind kind,
 		       const uint8_t *id)
 {
-	struct stat st;
 	ssize_t n = backend_pread_all(f->b, f->fd, f->page0, GEOM_PAGE, 0);
 	int r;
 
@@ -114,7 +143,14 @@ static int load_header(struct file *f, const struct file_env *env, enum filehdr_
 	f->pages.key = f->key;
 	if (filehdr_verify(f->key, f->page0) < 0)
 		return refuse(f, -EBADMSG, "tag does not verify");
-	r = f->b->ops->fstat(f->b, f->fd, &st);
+	return 0;
+}
+
+static int check_length(struct file *f)
+{
+	struct stat st;
+	int r = f->b->ops->fstat(f->b, f->fd, &st);
+
 	if (r < 0)
 		return r;
 	if ((uint64_t)st.st_size != geom_cipher_size(f->hdr.size))
@@ -122,8 +158,8 @@ static int load_header(struct file *f, const struct file_env *env, enum filehdr_
 	return 0;
 }
 
-int file_load(const struct file_env *env, int fd, bool writable, enum filehdr_kind kind,
-	      const uint8_t id[FILEHDR_ID_LEN], struct file **out)
+static int load(const struct file_env *env, int fd, enum filehdr_kind kind, const uint8_t *id,
+		bool any_length, struct file **out)
 {
 	struct file *f = file_alloc(env, fd);
 	int r;
@@ -131,13 +167,39 @@ int file_load(const struct file_env *env, int fd, bool writable, enum filehdr_ki
 	if (!f)
 		return -ENOMEM;
 	r = load_header(f, env, kind, id);
+	if (r == 0 && !any_length)
+		r = check_length(f);
 	if (r < 0) {
 		file_free(f);
 		return r;
 	}
-	f->writable = writable && f->hdr.ro_compat == 0;
+	f->writable = f->hdr.ro_compat == 0;
 	*out = f;
 	return 0;
+}
+
+int file_load(const struct file_env *env, int fd, bool writable, enum filehdr_kind kind,
+	      const uint8_t id[FILEHDR_ID_LEN], struct file **out)
+{
+	int r = load(env, fd, kind, id, false, out);
+
+	if (r == 0 && !writable)
+		(*out)->writable = false;
+	return r;
+}
+
+int file_adopt(const struct file_env *env, int fd, const uint8_t id[static FILEHDR_ID_LEN],
+	       struct file **out)
+{
+	return load(env, fd, FILEHDR_FILE, id, true, out);
+}
+
+int file_shell(const struct file_env *env, int fd, const uint8_t id[static FILEHDR_ID_LEN],
+	       struct file **out)
+{
+	static const uint8_t no_parent[FILEHDR_ID_LEN];
+
+	return file_new(env, fd, FILEHDR_FILE, id, no_parent, out);
 }
 
 int file_close(struct file *f)
@@ -146,10 +208,20 @@ int file_close(struct file *f)
 
 	if (!f)
 		return 0;
-	r = file_flush(f);
+	pthread_rwlock_wrlock(&f->lock);
+	r = file_logged(f) ? 0 : file_write_out(f);
+	pthread_rwlock_unlock(&f->lock);
 	r2 = f->b->ops->close(f->b, f->fd);
 	file_free(f);
 	return r < 0 ? r : r2;
+}
+
+void file_discard(struct file *f)
+{
+	if (!f)
+		return;
+	f->b->ops->close(f->b, f->fd);
+	file_free(f);
 }
 
 void file_set_writable(struct file *f, int fd, bool writable)
@@ -196,46 +268,101 @@ void file_set_mtime(struct file *f, const struct timespec *mtime)
 	pthread_rwlock_unlock(&f->lock);
 }
 
-/* f->lock is held for writing. */
-static int flush_locked(struct file *f)
+int file_seal_header(struct file *f)
+{
+	f->hdr.generation++;
+	filehdr_encode(&f->hdr, f->page0);
+	return filehdr_seal(f->key, f->page0);
+}
+
+int file_write_meta(struct file *f)
 {
 	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, f->mtime };
-	int r = 0;
+	int r = pages_write(&f->pages);
 
-	if (f->dirty) {
-		r = pages_flush(&f->pages);
-		if (r < 0)
-			return r;
-		f->hdr.generation++;
-		filehdr_encode(&f->hdr, f->page0);
-		r = filehdr_seal(f->key, f->page0);
-		if (r == 0)
-			r = backend_pwrite_all(f->b, f->fd, f->page0, GEOM_PAGE, 0);
-		if (r < 0)
-			return r;
-		f->dirty = false;
-		if (f->own_mtime)
-			r = f->b->ops->futimens(f->b, f->fd, ts);
-		if (r == 0)
-			f->own_mtime = false;
-	}
+	if (r == 0)
+		r = backend_pwrite_all(f->b, f->fd, f->page0, GEOM_PAGE, 0);
+	if (r == 0)	/* also gives back the room that was taken behind the end */
+		r = f->b->ops->ftruncate(f->b, f->fd, geom_cipher_size(f->hdr.size));
+	if (r == 0 && f->own_mtime)
+		r = f->b->ops->futimens(f->b, f->fd, ts);
 	return r;
+}
+
+void file_meta_written(struct file *f)
+{
+	pages_clean(&f->pages);
+	mark_clean(f);
+	f->own_mtime = false;
+}
+
+/* Bring a file in place: without a life, or a fresh one, which the journal can make again. */
+int file_write_out(struct file *f)
+{
+	int r;
+
+	if (!f->dirty)
+		return 0;
+	r = pages_seal(&f->pages, NULL, NULL);
+	if (r == 0)
+		r = file_seal_header(f);
+	if (r == 0)
+		r = file_write_meta(f);
+	if (r == 0)
+		file_meta_written(f);
+	return r;
+}
+
+bool file_settle(struct file *f)
+{
+	bool yes = true;
+
+	pthread_rwlock_wrlock(&f->lock);
+	if (file_logged(f)) {
+		yes = f->map.count == 0 && f->hull == f->hull_end;
+		/* what the journal does not make again must not be touched outside a checkpoint */
+		if (yes && f->dirty)
+			yes = file_fresh(f) && file_write_out(f) == 0;
+	}
+	pthread_rwlock_unlock(&f->lock);
+	return yes;
 }
 
 int file_flush(struct file *f)
 {
 	int r;
 
+	if (file_logged(f))
+		return atomic_load(&f->life->readonly) && f->dirty ? -EIO : 0;
 	pthread_rwlock_wrlock(&f->lock);
-	r = flush_locked(f);
+	r = file_write_out(f);
 	pthread_rwlock_unlock(&f->lock);
 	return r;
 }
 
+static int sync_logged(struct file *f, bool datasync)
+{
+	struct life *l = f->life;
+	int r = 0;
+
+	gate_enter(&l->gate, GATE_CONTENTS);
+	if (l->j) {	/* else everything is durable: no change since a checkpoint */
+		r = f->owner->sync_names(f->arg, datasync);
+		if (r == 0)
+			r = l->commit(l->arg);
+		atomic_store(&l->since_sync, 0);
+	}
+	gate_leave(&l->gate);
+	return r == -EROFS ? -EIO : r;
+}
+
 int file_sync(struct file *f, bool datasync)
 {
-	int r = file_flush(f);
+	int r;
 
+	if (file_logged(f))
+		return sync_logged(f, datasync);
+	r = file_flush(f);
 	if (r < 0)
 		return r;
 	return datasync ? f->b->ops->fdatasync(f->b, f->fd) : f->b->ops->fsync(f->b, f->fd);
@@ -257,24 +384,54 @@ int file_get_inline(struct file *f, uint8_t out[static FILEHDR_XDATA_MAX], bool 
 	return r;
 }
 
+/* The attributes as they will stand in the header; logged first, if there is a life. */
+static int log_inline(struct file *f, const struct jrec_xattr *x)
+{
+	uint8_t rec[JREC_HEAD + JXAT_HEAD + FILEHDR_XDATA_MAX];
+
+	if (!file_logged(f))
+		return 0;
+	jrec_xattr_encode(x, rec + JREC_HEAD);
+	memcpy(rec + JREC_HEAD + JXAT_HEAD, x->data, x->xlen);
+	return journal_append(f->life->j, JREC_XATTR, rec, JXAT_HEAD + x->xlen, NULL, NULL);
+}
+
+void file_put_inline(struct file *f, const struct jrec_xattr *x)
+{
+	memset(f->page0 + FILEHDR_XDATA, 0, FILEHDR_XDATA_MAX);
+	memcpy(f->page0 + FILEHDR_XDATA, x->data, x->xlen);
+	memcpy(f->page0 + FILEHDR_XENTRY, x->entry, ENTRY_SIZE);
+	f->hdr.xlen = x->xlen;
+	f->hdr.flags = x->flags;
+	file_mark_dirty(f);
+}
+
 int file_set_inline(struct file *f, const uint8_t *data, size_t len, bool overflow)
 {
 	struct entry_place at = { .level = ENTRY_XATTR, .epoch = f->hdr.epoch };
-	int r = 0;
+	uint8_t sealed[FILEHDR_XDATA_MAX];
+	struct jrec_xattr x = { .flags = overflow ? FILEHDR_F_XATTR : 0,
+				.xlen = (uint32_t)len,
+				.data = sealed };
+	int r;
 
 	if (!f->writable)
 		return -EROFS;
 	if (len > FILEHDR_XDATA_MAX)
 		return -EINVAL;
+	r = file_change_begin(f, 0);
+	if (r < 0)
+		return r;
 	pthread_rwlock_wrlock(&f->lock);
-	memset(f->page0 + FILEHDR_XDATA, 0, FILEHDR_XDATA_MAX);
-	memset(f->page0 + FILEHDR_XENTRY, 0, ENTRY_SIZE);
+	memcpy(x.id, f->hdr.id, sizeof(x.id));
+	memcpy(x.parent, f->hdr.parent, sizeof(x.parent));
 	if (len > 0)
-		r = entry_seal(f->key, &at, data, len, f->page0 + FILEHDR_XDATA,
-			       f->page0 + FILEHDR_XENTRY);
-	f->hdr.xlen = r == 0 ? (uint32_t)len : 0;
-	f->hdr.flags = overflow ? FILEHDR_F_XATTR : 0;
-	f->dirty = true;
+		r = entry_seal(f->key, &at, data, len, sealed, x.entry);
+	if (r == 0)
+		r = log_inline(f, &x);
+	if (r == 0)
+		file_put_inline(f, &x);
 	pthread_rwlock_unlock(&f->lock);
+	file_change_end(f);
 	return r;
 }

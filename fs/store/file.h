@@ -2,6 +2,10 @@
  * file.h - the contents of one regular file: authenticated blocks under a tree of index pages
  * whose root is the header page (FORMAT.md 4).
  *
+ * A file of a club's tree is changed through the club's journal (life.h): what is written stands
+ * in the journal, or in a place that nothing vouched for before, until a checkpoint.  A file
+ * without a life is written in place; what a crash leaves of it is its owner's business.
+ *
  * Offsets and lengths are plaintext bytes.  Safe from any thread: readers share, writers of one
  * file exclude each other and the readers.  Returns >= 0 or -errno: -EBADMSG a tag does not
  * verify, -EUCLEAN malformed; either is logged where it is seen, with file, offset and kind.
@@ -19,15 +23,32 @@
 #include "fs/store/filehdr.h"
 
 struct file;
+struct life;
+
+/* What a file asks of its owner; @arg is the owner's. */
+struct file_owner {
+	/* writes the file's path in the store into @buf, for messages */
+	void (*describe)(void *arg, char *buf, size_t size);
+	/* The others only for files with a life.  None is called with a lock of the file's held,
+	 * but streaming(). */
+	/* before the first change in a life.  0; 1: nobody will look for it after a crash, so
+	 * nothing need be logged; or -errno */
+	int (*touch)(void *arg);
+	/* before blocks are written in place: the next commit must sync the file */
+	void (*streaming)(void *arg);
+	/* make the names durable that the file got since, and, without @datasync, its attributes */
+	int (*sync_names)(void *arg, bool datasync);
+};
 
 /* What a file needs from the club it belongs to.  Copied; the keys are not kept. */
 struct file_env {
 	struct backend *b;
 	const uint8_t *club_key;
 	uint32_t epoch;
-	/* writes the file's path in the store into @buf, for messages */
-	void (*describe)(void *arg, char *buf, size_t size);
+	const struct file_owner *owner;
 	void *arg;
+	struct life *life;	/* NULL: changes go to the file at once */
+	bool fresh;		/* made in this life: nothing on disk counts but by the journal */
 };
 
 /*
@@ -45,8 +66,11 @@ int file_new(const struct file_env *env, int fd, enum filehdr_kind kind,
 int file_load(const struct file_env *env, int fd, bool writable, enum filehdr_kind kind,
 	      const uint8_t id[FILEHDR_ID_LEN], struct file **out);
 
-/* file_close(): flush and free, also when the flush fails.  0 or -errno.  NULL is fine. */
+/* file_close(): flush and free, also when the flush fails.  0 or -errno.  NULL is fine.  A file
+ * with a life must be settled. */
 int file_close(struct file *f);
+/* file_discard(): free without writing anything: the file is gone. */
+void file_discard(struct file *f);
 
 /* file_set_writable(): replace a read-only descriptor by @fd, taken over; @writable or not. */
 void file_set_writable(struct file *f, int fd, bool writable);
@@ -58,6 +82,9 @@ const uint8_t *file_id(const struct file *f);	/* FILEHDR_ID_LEN bytes */
 void file_attr(struct file *f, struct stat *st);
 /* file_set_mtime(): the user set it; later writes of ours must not show through. */
 void file_set_mtime(struct file *f, const struct timespec *mtime);
+/* file_settle(): bring in place what may be written there outside a checkpoint.  True: nothing
+ * about the file is known only to memory or the journal, so it may be closed and opened anew. */
+bool file_settle(struct file *f);
 
 /* file_read(): up to @len bytes at @off, less only at the end of file.  No byte is handed out
  * whose tag did not verify. */
@@ -78,9 +105,15 @@ int file_fallocate(struct file *f, int mode, uint64_t off, uint64_t len);
 /* file_seek(): SEEK_DATA or SEEK_HOLE from @off.  -ENXIO as lseek(2). */
 int64_t file_seek(struct file *f, uint64_t off, int whence);
 
-/* file_flush(): bring what is dirty in memory into the store's files, without a sync. */
+/*
+ * file_flush(): bring what is dirty in memory into the store's files, without a sync.  For a file
+ * with a life nothing is left to do: 0, or -EIO if the journal has failed.
+ */
 int file_flush(struct file *f);
-/* file_sync(): flush, then make it durable; with @datasync, times may be left out. */
+/*
+ * file_sync(): everything acknowledged so far is durable, the file's name too; with @datasync,
+ * times and modes may be left out.  -EIO: it may not be, and nothing will be acknowledged again.
+ */
 int file_sync(struct file *f, bool datasync);
 
 /*

@@ -62,6 +62,12 @@ struct geom_node geom_leaf(uint64_t block, unsigned int *entry)
 	return n;
 }
 
+bool geom_node_exists(const struct geom_node *n)
+{
+	return n->slot >= 1 && n->slot <= GEOM_SLOTS && n->level >= 1 && n->level <= n->slot &&
+	       n->index < covers[n->slot - n->level];
+}
+
 bool geom_parent(const struct geom_node *n, struct geom_node *up, unsigned int *entry)
 {
 	if (n->level == n->slot)

@@ -34,6 +34,9 @@ unsigned int geom_slot(uint64_t block, uint64_t *rel);
 /* geom_leaf(): the leaf page over @block, which must not be direct; *@entry its place there. */
 struct geom_node geom_leaf(uint64_t block, unsigned int *entry);
 
+/* geom_node_exists(): is there such a page in any file?  For numbers read from outside. */
+bool geom_node_exists(const struct geom_node *n);
+
 /* geom_parent(): false if @n hangs on the header (its root slot); else *@up and the place. */
 bool geom_parent(const struct geom_node *n, struct geom_node *up, unsigned int *entry);
 

@@ -489,6 +489,42 @@ void node_where_put(struct node_where *w)
 	w->parent = NULL;
 }
 
+int node_path(struct node *n, char *buf, size_t size)
+{
+	struct club *c = n->club;
+	size_t at = size - 1, len = 0;
+	int r = 0;
+
+	buf[at] = '\0';
+	pthread_mutex_lock(&c->table_lock);
+	for (; r == 0 && n != c->root; n = n->links->parent) {
+		len = n->links ? strlen(n->links->enc) : 0;
+		if (len == 0)
+			r = -ESTALE;
+		else if (len + 1 > at)
+			r = -ENAMETOOLONG;
+		if (r < 0)
+			break;
+		at -= len;
+		memcpy(buf + at, n->links->enc, len);
+		buf[--at] = '/';
+	}
+	pthread_mutex_unlock(&c->table_lock);
+	if (r == 0)
+		memmove(buf, buf + at + 1, size - at - 1);
+	return r;
+}
+
+nlink_t node_nlink(struct node *n, const struct stat *st)
+{
+	bool live;
+
+	pthread_mutex_lock(&n->club->table_lock);
+	live = n->live && !n->club->life.frozen;
+	pthread_mutex_unlock(&n->club->table_lock);
+	return live && st->st_nlink > 0 ? st->st_nlink - 1 : st->st_nlink;
+}
+
 void node_describe(void *node, char *buf, size_t size)
 {
 	struct node *n = node, *up;
@@ -519,6 +555,7 @@ void node_fix_stat(struct node *n, struct stat *st)
 	if (S_ISLNK(st->st_mode)) {
 		st->st_size = (off_t)name_target_len((size_t)st->st_size);
 	} else if (S_ISREG(st->st_mode)) {
+		st->st_nlink = node_nlink(n, st);
 		pthread_mutex_lock(&n->lock);
 		if (n->file)
 			file_attr(n->file, st);

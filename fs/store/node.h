@@ -40,6 +40,9 @@ struct node {
 	unsigned int refs;
 	struct node_link *links;
 	struct node *open_next, **open_prev;
+	bool live, fresh;		/* its file is in live/ (live.h), and made in this life */
+	uint8_t live_id[FILEHDR_ID_LEN];
+	struct node *live_next, **live_prev;
 
 	/* protected by club->ns */
 	bool dead;
@@ -59,6 +62,9 @@ struct node {
 	bool reap_xattr;		/* protected by lock: remove the overflow at last close */
 
 	atomic_bool no_xattr;		/* known to have none */
+	atomic_bool streamed;		/* live: blocks in place are not synced */
+	atomic_bool name_new;		/* a name of a file may not be durable yet */
+	atomic_bool attr_new;		/* nor its mode, owner or times */
 };
 
 /* Where a node can be found: a directory descriptor, pinned, and a name in it. */
@@ -93,6 +99,13 @@ int node_dirfd(struct node *dir, int *fd);
 void node_dirfd_put(struct node *dir);
 /* node_dirid(): load the directory's id; @fd is its pinned descriptor.  Damage is logged. */
 int node_dirid(struct node *dir, int fd);
+
+/* node_path(): the path from tree/ on, as it stands in the store.  0; -ENAMETOOLONG; -ESTALE no
+ * name is known.  ns is held. */
+int node_path(struct node *n, char *buf, size_t size);
+
+/* node_nlink(): how many names the user sees in @st: a link in live/ is none of them. */
+nlink_t node_nlink(struct node *n, const struct stat *st);
 
 /* node_describe(): the path of the object in the store, from "clubs/" on; for messages. */
 void node_describe(void *node, char *buf, size_t size);

@@ -9,7 +9,7 @@
 struct page {
 	struct page *next;		/* in its bucket */
 	struct geom_node at;
-	bool dirty;
+	bool dirty, sealed;	/* sealed: since its last change */
 	uint8_t raw[GEOM_PAGE];
 };
 
@@ -41,6 +41,13 @@ void pages_init(struct pages *p)
 	p->count = 0;
 }
 
+static void count_dirty(struct pages *p, long n)
+{
+	p->ndirty = (size_t)((long)p->ndirty + n);
+	if (p->dirtied)
+		p->dirtied(p->dirtied_arg, n);
+}
+
 static void forget(struct pages *p, bool (*pick)(const struct page *, void *), void *arg)
 {
 	for (size_t i = 0; i < p->nbuckets; i++) {
@@ -53,7 +60,8 @@ static void forget(struct pages *p, bool (*pick)(const struct page *, void *), v
 			}
 			*pp = pg->next;
 			p->count--;
-			p->ndirty -= pg->dirty;
+			if (pg->dirty)
+				count_dirty(p, -1);
 			free(pg);
 		}
 	}
@@ -134,8 +142,10 @@ static int insert(struct pages *p, struct page *pg)
 
 static void mark_dirty(struct pages *p, struct page *pg)
 {
-	p->ndirty += !pg->dirty;
+	if (!pg->dirty)
+		count_dirty(p, 1);
 	pg->dirty = true;
+	pg->sealed = false;
 }
 
 static int damaged(struct pages *p, const struct geom_node *n, int err, const char *why)
@@ -165,6 +175,18 @@ static int load(struct pages *p, struct page *pg, const uint8_t *entry)
 	if (entry_open_page(p->key, &at, entry, pg->raw) < 0)
 		return damaged(p, &pg->at, -EBADMSG, "tag does not verify");
 	return 0;
+}
+
+/* A new page will be written when nobody waits for an error any more: take its room now. */
+static int reserve_place(struct pages *p, const struct geom_node *n)
+{
+	int r;
+
+	if (!p->reserve)
+		return 0;
+	r = p->b->ops->fallocate(p->b, p->fd, FALLOC_FL_KEEP_SIZE, geom_node_page(n) * GEOM_PAGE,
+				 GEOM_PAGE);
+	return r == -EOPNOTSUPP ? 0 : r;
 }
 
 static uint8_t *root_entry(struct pages *p, unsigned int slot)
@@ -222,7 +244,7 @@ static int get(struct pages *p, const struct geom_node *n, bool create, struct p
 	if (!pg)
 		return -ENOMEM;
 	pg->at = *n;
-	r = hole ? 0 : load(p, pg, entry);
+	r = hole ? reserve_place(p, n) : load(p, pg, entry);
 	if (r == 0)
 		r = insert(p, pg);
 	if (r < 0) {
@@ -275,29 +297,15 @@ static bool pick_inside(const struct page *pg, void *arg)
 	return first >= r->first && first + geom_span(&pg->at) <= r->end;
 }
 
-static int punch_pages(struct pages *p, uint64_t page, uint64_t count)
+/* Zero the run of entries @from..@to-1. */
+static void drop_run(uint8_t *entries, unsigned int from, unsigned int to)
 {
-	return p->b->ops->fallocate(p->b, p->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				    page * GEOM_PAGE, count * GEOM_PAGE);
-}
-
-/* Zero the run of entries @from..@to-1 and give back what they cover, which lies in one piece. */
-static int drop_run(struct pages *p, uint8_t *entries, unsigned int from, unsigned int to,
-		    uint64_t page, uint64_t region, bool punch)
-{
-	bool any = false;
-
-	for (unsigned int i = from; i < to; i++)
-		any |= !entry_is_hole(entries + (size_t)i * ENTRY_SIZE);
-	if (!any)
-		return 0;
-	memset(entries + (size_t)from * ENTRY_SIZE, 0, (size_t)(to - from) * ENTRY_SIZE);
-	return punch ? punch_pages(p, page + from * region, (to - from) * region) : 0;
+	if (from < to)
+		memset(entries + (size_t)from * ENTRY_SIZE, 0, (size_t)(to - from) * ENTRY_SIZE);
 }
 
 /* Drop the part of @rg below the page @n, of which at least one block stays. */
-static int drop_below(struct pages *p, const struct geom_node *n, const struct range *rg,
-		      bool punch)
+static int drop_below(struct pages *p, const struct geom_node *n, const struct range *rg)
 {
 	uint64_t first = geom_first_block(n), each = geom_span(n) / GEOM_FAN, lo, hi;
 	struct geom_node child = { .slot = n->slot, .level = (uint8_t)(n->level - 1) };
@@ -317,21 +325,19 @@ static int drop_below(struct pages *p, const struct geom_node *n, const struct r
 	hi = rg->end - first < geom_span(n) ? rg->end - first : geom_span(n);
 	from = (unsigned int)((lo + each - 1) / each);
 	to = (unsigned int)(hi / each);
-	if (from < to)
-		r = drop_run(p, pg->raw, from, to, geom_node_page(n) + 1,
-			     geom_region_pages(child.level), punch);
+	drop_run(pg->raw, from, to);
 	/* children cut at the front and at the back; both may be the same one */
 	child.index = n->index * GEOM_FAN + lo / each;
 	if (r == 0 && lo % each != 0)
-		r = drop_below(p, &child, rg, punch);
+		r = drop_below(p, &child, rg);
 	if (r == 0 && hi % each != 0 && (lo % each == 0 || hi / each != lo / each)) {
 		child.index = n->index * GEOM_FAN + hi / each;
-		r = drop_below(p, &child, rg, punch);
+		r = drop_below(p, &child, rg);
 	}
 	return r;
 }
 
-static int drop_slot(struct pages *p, unsigned int slot, const struct range *rg, bool punch)
+static int drop_slot(struct pages *p, unsigned int slot, const struct range *rg)
 {
 	struct geom_node root = { .slot = (uint8_t)slot, .level = (uint8_t)slot };
 	uint64_t first = geom_first_block(&root), end = first + geom_span(&root);
@@ -339,12 +345,12 @@ static int drop_slot(struct pages *p, unsigned int slot, const struct range *rg,
 	if (rg->end <= first || rg->first >= end)
 		return 0;
 	if (rg->first > first || rg->end < end)
-		return drop_below(p, &root, rg, punch);
-	return drop_run(p, root_entry(p, slot), 0, 1, geom_node_page(&root),
-			geom_region_pages(slot), punch);
+		return drop_below(p, &root, rg);
+	drop_run(root_entry(p, slot), 0, 1);
+	return 0;
 }
 
-int pages_drop(struct pages *p, uint64_t first, uint64_t end, bool punch)
+int pages_drop(struct pages *p, uint64_t first, uint64_t end)
 {
 	struct range rg = { first, end };
 	int r = 0;
@@ -353,14 +359,20 @@ int pages_drop(struct pages *p, uint64_t first, uint64_t end, bool punch)
 		return 0;
 	forget(p, pick_inside, &rg);
 	if (first < GEOM_DIRECT)
-		r = drop_run(p, p->header + FILEHDR_DIRECT, (unsigned int)first,
-			     end < GEOM_DIRECT ? (unsigned int)end : GEOM_DIRECT, 1, 1, punch);
+		drop_run(p->header + FILEHDR_DIRECT, (unsigned int)first,
+			 end < GEOM_DIRECT ? (unsigned int)end : GEOM_DIRECT);
 	for (unsigned int slot = 1; r == 0 && slot <= GEOM_SLOTS; slot++)
-		r = drop_slot(p, slot, &rg, punch);
+		r = drop_slot(p, slot, &rg);
 	return r;
 }
 
-static int flush_page(struct pages *p, struct page *pg)
+/* Who is shown the pages as they are sealed. */
+struct emit {
+	int (*fn)(void *arg, const struct geom_node *at, const uint8_t *raw);
+	void *arg;
+};
+
+static int seal_page(struct pages *p, struct page *pg, const struct emit *e)
 {
 	struct entry_place at = place_of(p, &pg->at);
 	struct page *parent;
@@ -371,20 +383,16 @@ static int flush_page(struct pages *p, struct page *pg)
 	r = entry_above(p, &pg->at, true, &entry, &parent, &span);
 	if (r == 0)
 		r = entry_seal_page(p->key, &at, pg->raw, entry);
-	if (r == 0)
-		r = backend_pwrite_all(p->b, p->fd, pg->raw, GEOM_PAGE,
-				       geom_node_page(&pg->at) * GEOM_PAGE);
 	if (r < 0)
 		return r;
 	if (parent)
 		mark_dirty(p, parent);
-	pg->dirty = false;
-	p->ndirty--;
-	return 0;
+	pg->sealed = true;
+	return e->fn ? e->fn(e->arg, &pg->at, pg->raw) : 0;
 }
 
-/* The dirty pages of one level.  The list stands on its own, as flushing may add parents. */
-static int flush_level(struct pages *p, unsigned int level)
+/* The dirty pages of one level.  The list stands on its own, as sealing may add parents. */
+static int seal_level(struct pages *p, unsigned int level, const struct emit *e)
 {
 	struct page **list;
 	size_t n = 0;
@@ -398,16 +406,60 @@ static int flush_level(struct pages *p, unsigned int level)
 			if (pg->dirty && pg->at.level == level)
 				list[n++] = pg;
 	for (size_t i = 0; r == 0 && i < n; i++)
-		r = flush_page(p, list[i]);
+		r = seal_page(p, list[i], e);
 	free(list);
 	return r;
 }
 
-int pages_flush(struct pages *p)
+int pages_seal(struct pages *p,
+	       int (*emit)(void *arg, const struct geom_node *at, const uint8_t *raw), void *arg)
 {
+	struct emit e = { emit, arg };
 	int r = 0;
 
 	for (unsigned int level = 1; r == 0 && level <= GEOM_SLOTS && p->ndirty > 0; level++)
-		r = flush_level(p, level);
+		r = seal_level(p, level, &e);
 	return r;
+}
+
+int pages_write(struct pages *p)
+{
+	int r = 0;
+
+	for (size_t i = 0; p->ndirty > 0 && i < p->nbuckets; i++)
+		for (struct page *pg = p->bucket[i]; r == 0 && pg; pg = pg->next)
+			if (pg->dirty && pg->sealed)
+				r = backend_pwrite_all(p->b, p->fd, pg->raw, GEOM_PAGE,
+						       geom_node_page(&pg->at) * GEOM_PAGE);
+	return r;
+}
+
+void pages_clean(struct pages *p)
+{
+	for (size_t i = 0; p->ndirty > 0 && i < p->nbuckets; i++)
+		for (struct page *pg = p->bucket[i]; pg; pg = pg->next)
+			pg->dirty = pg->sealed = false;
+	if (p->ndirty > 0)
+		count_dirty(p, -(long)p->ndirty);
+}
+
+int pages_put(struct pages *p, const struct geom_node *at, const uint8_t raw[static GEOM_PAGE])
+{
+	struct page *pg = find(p, at);
+	int r;
+
+	if (!pg) {
+		pg = calloc(1, sizeof(*pg));
+		if (!pg)
+			return -ENOMEM;
+		pg->at = *at;
+		r = insert(p, pg);
+		if (r < 0) {
+			free(pg);
+			return r;
+		}
+	}
+	memcpy(pg->raw, raw, GEOM_PAGE);
+	mark_dirty(p, pg);
+	return 0;
 }

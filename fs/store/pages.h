@@ -2,17 +2,17 @@
  * pages.h - the index pages of one open file: which entry vouches for which block.
  *
  * Pages are read on demand, verified once against their parent's entry, and kept.  Changed pages
- * stay in memory until pages_flush() seals them from the leaves up, so that a parent's entry
- * always vouches for the page as it is written.
+ * stay in memory until pages_seal() seals them from the leaves up, so that a parent's entry
+ * always vouches for the page as pages_write() then writes it.
  *
  * Threads: the file's lock rules.  Readers may call pages_entry() without create concurrently
  * (they only add pages, under lock); everything else needs the file for itself.
  *
  * Invariants
  *  1. A cached page was verified, or was made by us and is dirty.
- *  2. The ancestors of a dirty page need not be dirty before pages_flush() runs; after it none is.
+ *  2. The ancestors of a dirty page need not be dirty before pages_seal() runs; after it all are.
  *  3. No cached page lies below an entry that is a hole, but a dirty one whose parent's entry
- *     is written by the next pages_flush().
+ *     is made by the next pages_seal().
  */
 #ifndef FS_STORE_PAGES_H
 #define FS_STORE_PAGES_H
@@ -35,6 +35,10 @@ struct pages_report {
 struct pages {
 	struct backend *b;
 	int fd;
+	bool reserve;			/* make sure of room on disk for each new page */
+	/* told how many more pages, or fewer, are dirty; may be NULL; called under lock */
+	void (*dirtied)(void *arg, long pages);
+	void *dirtied_arg;
 	struct crypt_gcm *key;		/* the file's */
 	uint32_t epoch;
 	uint8_t *header;		/* the header page, the file's: roots and direct entries */
@@ -58,13 +62,22 @@ void pages_fini(struct pages *p);	/* dirty pages are lost */
 int pages_entry(struct pages *p, uint64_t block, bool create, uint8_t **entry, uint64_t *skip);
 
 /*
- * pages_drop(): make holes of the blocks @first..@end-1; with @punch give their space back too.
+ * pages_drop(): make holes of the blocks @first..@end-1.  Their space stays theirs for now.
  * The caller has changed or dropped the direct entries' header accordingly dirty.
  */
-int pages_drop(struct pages *p, uint64_t first, uint64_t end, bool punch);
+int pages_drop(struct pages *p, uint64_t first, uint64_t end);
 
-/* pages_flush(): write all changed pages; then the roots in the header are up to date. */
-int pages_flush(struct pages *p);
+/* pages_seal(): seal all changed pages, then the roots in the header are up to date; show each to
+ * @emit (may be NULL), which may fail. */
+int pages_seal(struct pages *p,
+	       int (*emit)(void *arg, const struct geom_node *at, const uint8_t *raw), void *arg);
+/* pages_write(): write the pages that were sealed and not changed since; they stay dirty. */
+int pages_write(struct pages *p);
+/* pages_clean(): what is dirty stands on disk now. */
+void pages_clean(struct pages *p);
+
+/* pages_put(): @raw is the page @at, to be believed; it is dirty from now on.  For recovery. */
+int pages_put(struct pages *p, const struct geom_node *at, const uint8_t raw[static GEOM_PAGE]);
 
 /* pages_trim(): forget the pages that are not dirty. */
 void pages_trim(struct pages *p);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ struct store {
 	struct backend *b;
 	char path[PATH_MAX];
 	int dirfd, clubsfd, lockfd;
+	bool ordered;
 	uint8_t id[STORE_ID_LEN];
 };
 
@@ -108,6 +110,15 @@ static int read_conf(struct store *s)
 	return 0;
 }
 
+static bool is_ordered(struct store *s)
+{
+	uint64_t magic;
+
+	if (s->b->ops->fstype(s->b, s->clubsfd, &magic) < 0)
+		return false;
+	return magic == EXT4_SUPER_MAGIC || magic == XFS_SUPER_MAGIC || magic == TMPFS_MAGIC;
+}
+
 int store_open(struct backend *b, const char *path, struct store **out)
 {
 	struct store *s;
@@ -138,6 +149,7 @@ int store_open(struct backend *b, const char *path, struct store **out)
 		log_err(-r, "%s/clubs", s->path);
 		goto fail;
 	}
+	s->ordered = is_ordered(s);
 	*out = s;
 	return 0;
 fail:
@@ -181,6 +193,16 @@ const char *store_path(const struct store *s)
 struct backend *store_backend(const struct store *s)
 {
 	return s->b;
+}
+
+int store_fd(const struct store *s)
+{
+	return s->dirfd;
+}
+
+bool store_ordered(const struct store *s)
+{
+	return s->ordered;
 }
 
 int store_clubs_fd(const struct store *s)

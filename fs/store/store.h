@@ -4,6 +4,7 @@
  *	STORE/store.conf	format version and store id
  *	STORE/lock		who has it mounted (lockfile.h)
  *	STORE/clubs/<club>/	one directory per club (club.h)
+ *	STORE/frozen/<club>	journal of a club while it is frozen
  *
  * Opening costs one descriptor, whatever the number of clubs.
  */
@@ -17,6 +18,7 @@
 #include "fs/store/backend.h"
 
 #define STORE_ID_LEN 16
+#define STORE_FROZEN "frozen"		/* directory of the journals of frozen clubs */
 
 struct store;
 
@@ -44,6 +46,10 @@ int store_lock(struct store *s, bool exclusive, const char *what, char *holder, 
 const uint8_t *store_id(const struct store *s);		/* STORE_ID_LEN bytes */
 const char *store_path(const struct store *s);		/* as given, made absolute */
 struct backend *store_backend(const struct store *s);
+int store_fd(const struct store *s);			/* of STORE; stays the store's */
+/* store_ordered(): does the filesystem beneath bring all of its metadata to disk in the order in
+ * which it was changed?  Known of ext4, xfs and tmpfs; of others it is not assumed. */
+bool store_ordered(const struct store *s);
 int store_clubs_fd(const struct store *s);		/* of STORE/clubs; stays the store's */
 int store_statvfs(struct store *s, struct statvfs *st);
 int store_stat(struct store *s, struct stat *st);	/* of STORE/clubs: the root of the mount */

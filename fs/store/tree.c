@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/store/live.h"
 #include "fs/store/tree_impl.h"
 #include "keyd/lib/log.h"
 
@@ -159,9 +160,28 @@ static int set_owner(struct backend *b, int fd, const struct node_where *w,
 		       : b->ops->lchownat(b, w->dirfd, w->enc, uid, gid);
 }
 
-static int set_times(struct backend *b, int fd, const struct node_where *w, struct file *f,
+/* A file of this life gets its time again from the journal after a crash. */
+static int log_times(struct node *n, const struct timespec *mtime)
+{
+	uint8_t rec[JREC_HEAD + JTIM_SIZE];
+	struct jrec_times t = { .mtime = *mtime };
+	struct club *c = n->club;
+	bool live;
+
+	pthread_mutex_lock(&c->table_lock);
+	live = n->live;
+	memcpy(t.id, n->live_id, sizeof(t.id));
+	pthread_mutex_unlock(&c->table_lock);
+	if (!live)
+		return 0;
+	jrec_times_encode(&t, rec + JREC_HEAD);
+	return journal_append(c->life.j, JREC_TIMES, rec, JTIM_SIZE, NULL, NULL);
+}
+
+static int set_times(struct node *n, int fd, const struct node_where *w,
 		     const struct tree_setattr *set)
 {
+	struct backend *b = n->club->b;
 	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
 	int r;
 
@@ -171,9 +191,12 @@ static int set_times(struct backend *b, int fd, const struct node_where *w, stru
 		ts[1] = set->mtime;
 	if (ts[1].tv_nsec == UTIME_NOW)
 		clock_gettime(CLOCK_REALTIME, &ts[1]);
+	r = set->valid & TREE_SET_MTIME ? log_times(n, &ts[1]) : 0;
+	if (r < 0)
+		return r;
 	r = fd >= 0 ? b->ops->futimens(b, fd, ts) : b->ops->lutimensat(b, w->dirfd, w->enc, ts);
-	if (r == 0 && f && set->valid & TREE_SET_MTIME)
-		file_set_mtime(f, &ts[1]);
+	if (r == 0 && n->file && set->valid & TREE_SET_MTIME)
+		file_set_mtime(n->file, &ts[1]);
 	return r;
 }
 
@@ -195,7 +218,8 @@ static int set_attr(struct node *n, const struct tree_setattr *set)
 	if (r == 0 && set->valid & TREE_SET_MODE)
 		r = set_mode(b, fd, &w, set->mode & 07777);
 	if (r == 0 && set->valid & (TREE_SET_ATIME | TREE_SET_MTIME))
-		r = set_times(b, fd, &w, n->file, set);
+		r = set_times(n, fd, &w, set);
+	atomic_store(&n->attr_new, true);
 	if (fd < 0)
 		node_where_put(&w);
 	if (pinned)
@@ -224,11 +248,15 @@ int tree_setattr(struct node *n, const struct tree_setattr *set, struct stat *st
 	if (set->valid & TREE_SET_SIZE)
 		r = set_size(n, set->size);
 	if (r == 0 && set->valid & ~(unsigned int)TREE_SET_SIZE) {
+		r = life_begin(&c->life, GATE_NAMES, LIFE_SMALL);
+		if (r < 0)
+			return r;
 		pthread_rwlock_rdlock(&c->ns);
 		pthread_mutex_lock(&n->lock);
 		r = set_attr(n, set);
 		pthread_mutex_unlock(&n->lock);
 		pthread_rwlock_unlock(&c->ns);
+		life_end(&c->life);
 	}
 	return r < 0 ? r : tree_getattr(n, st);
 }
@@ -270,11 +298,18 @@ int tree_readlink(struct node *n, char *buf, size_t size)
 
 struct file_env tree_file_env(struct node *n)
 {
-	return (struct file_env){ .b = n->club->b,
-				  .club_key = n->club->key,
-				  .epoch = n->club->hdr.epoch,
-				  .describe = node_describe,
-				  .arg = n };
+	struct club *c = n->club;
+	struct file_env env = { .b = c->b,
+				.club_key = c->key,
+				.epoch = c->hdr.epoch,
+				.owner = &live_owner,
+				.life = &c->life,
+				.arg = n };
+
+	pthread_mutex_lock(&c->table_lock);
+	env.fresh = n->live && n->fresh;
+	pthread_mutex_unlock(&c->table_lock);
+	return env;
 }
 
 /* Open the ciphertext file of @n; *@writable tells how it came out.  ns is held. */
@@ -364,21 +399,32 @@ int tree_open(struct node *n, bool write, struct file **out)
 
 int tree_close(struct node *n, struct file *f)
 {
+	struct club *c = n->club;
 	uint8_t id[FILEHDR_ID_LEN];
-	bool reap = false;
+	bool reap = false, dead = false;
 	int r = 0;
 
+	/* The gate is no one's to wait at here but for a checkpoint: a close changes no name. */
+	gate_enter(&c->life.gate, GATE_CONTENTS);
+	pthread_rwlock_rdlock(&c->ns);
 	pthread_mutex_lock(&n->lock);
 	if (--n->opens == 0) {
 		reap = n->reap_xattr;
+		dead = n->dead;
 		memcpy(id, file_id(f), sizeof(id));
-		node_note_closed(n);
-		n->file = NULL;
-		r = file_close(f);
+		if (dead || file_settle(f)) {	/* else a checkpoint closes it */
+			node_note_closed(n);
+			n->file = NULL;
+			r = dead ? (file_discard(f), 0) : file_close(f);
+		}
 	}
 	pthread_mutex_unlock(&n->lock);
+	if (dead)
+		live_leave(n);
+	pthread_rwlock_unlock(&c->ns);
 	if (reap)
-		tree_drop_xattr(n->club, id);
+		tree_drop_xattr(c, id);
+	gate_leave(&c->life.gate);
 	node_put(n);
 	return r;
 }

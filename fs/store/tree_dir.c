@@ -170,14 +170,22 @@ int tree_fsyncdir(struct node *dir)
 {
 	struct club *c = dir->club;
 	struct tree_at at;
-	int r;
+	int r = 0;
 
+	gate_enter(&c->life.gate, GATE_CONTENTS);
 	pthread_rwlock_rdlock(&c->ns);
-	r = tree_begin(dir, &at);
+	/* a new file in it must not be there without its link in live/ */
+	if (c->livefd >= 0 && !store_ordered(c->store))
+		r = c->b->ops->fsync(c->b, c->livefd);
+	if (r == 0)
+		r = tree_begin(dir, &at);
 	if (r == 0) {
 		r = c->b->ops->fsync(c->b, at.fd);
+		if (r < 0)
+			club_fail(c, r);
 		tree_end(&at);
 	}
 	pthread_rwlock_unlock(&c->ns);
+	gate_leave(&c->life.gate);
 	return r;
 }

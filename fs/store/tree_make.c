@@ -4,10 +4,12 @@
 #include <string.h>
 #include <sodium.h>
 
+#include "fs/store/live.h"
 #include "fs/store/tree_impl.h"
 
 /* A new object in the making: what every kind of it needs. */
 struct making {
+	struct club *club;
 	struct tree_at at;
 	struct name_enc enc;
 	struct tree_owner owner;
@@ -33,6 +35,31 @@ static int make_begin(struct node *dir, const char *name, struct tree_owner owne
 	if (r < 0)
 		tree_end(&m->at);
 	return r;
+}
+
+/* Come in, with ns shared.  make_leave() after success, and make_end(). */
+static int make_enter(struct node *dir, const char *name, struct tree_owner owner,
+		      struct making *m)
+{
+	struct club *c = dir->club;
+	int r = life_begin(&c->life, GATE_NAMES, LIFE_SMALL);
+
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&c->ns);
+	m->club = c;
+	r = make_begin(dir, name, owner, m);
+	if (r < 0) {
+		pthread_rwlock_unlock(&c->ns);
+		life_end(&c->life);
+	}
+	return r;
+}
+
+static void make_leave(struct making *m)
+{
+	pthread_rwlock_unlock(&m->club->ns);
+	life_end(&m->club->life);
 }
 
 /* Give the object @name its owner and, as that may clear set-id bits, its mode again. */
@@ -70,13 +97,14 @@ static int make_end(struct making *m, int r, bool made, struct node **out, struc
 }
 
 /* The contents of a file just made.  node.lock is not held yet: nobody else can know it. */
-static int adopt_file(struct node *n, int fd, const uint8_t *parent, struct file **out)
+static int adopt_file(struct node *n, int fd, const uint8_t *id, const uint8_t *parent,
+		      struct file **out)
 {
 	struct file_env env = tree_file_env(n);
 	int r;
 
 	pthread_mutex_lock(&n->lock);
-	r = file_new(&env, fd, FILEHDR_FILE, NULL, parent, &n->file);
+	r = file_new(&env, fd, FILEHDR_FILE, id, parent, &n->file);
 	if (r == 0) {
 		n->opens = 1;
 		node_note_open(n);
@@ -87,31 +115,88 @@ static int adopt_file(struct node *n, int fd, const uint8_t *parent, struct file
 	return r;
 }
 
+/* Give the new file @fd its owner and mode; chown may clear set-id bits. */
+static int own_file(const struct making *m, int fd, mode_t mode, struct stat *st)
+{
+	struct backend *b = m->at.b;
+	int r = b->ops->fstat(b, fd, st);
+
+	if (r == 0 && (st->st_uid != m->owner.uid || st->st_gid != m->owner.gid)) {
+		r = b->ops->fchown(b, fd, m->owner.uid, m->owner.gid);
+		if (r == 0)
+			r = b->ops->fstat(b, fd, st);
+	}
+	if (r == 0 && (st->st_mode & 07777) != mode) {
+		r = b->ops->fchmod(b, fd, mode);
+		if (r == 0)
+			r = b->ops->fstat(b, fd, st);
+	}
+	return r;
+}
+
+/* In live/ first, then under its name: so it is never seen without being known there. */
+static int make_file(const struct making *m, const uint8_t *id, mode_t mode, struct stat *st)
+{
+	struct club *c = m->at.dir->club;
+	struct backend *b = c->b;
+	char live[LIVE_NAME_MAX];
+	int fd = live_create(c, id, mode), r;
+
+	if (fd < 0)
+		return fd;
+	live_name(id, true, live);
+	r = own_file(m, fd, mode, st);
+	if (r == 0)
+		r = b->ops->linkat(b, c->livefd, live, m->at.fd, m->enc.name);
+	if (r == 0)
+		return fd;
+	b->ops->unlinkat(b, c->livefd, live, 0);
+	b->ops->close(b, fd);
+	return r;
+}
+
+static int create_locked(struct node *dir, const char *name, mode_t mode, struct tree_owner owner,
+			 struct node **out, struct file **file, struct stat *st)
+{
+	struct club *c = dir->club;
+	uint8_t id[FILEHDR_ID_LEN];
+	char live[LIVE_NAME_MAX];
+	struct making m = { 0 };
+	int fd, r = make_begin(dir, name, owner, &m);
+
+	if (r < 0)
+		return r;
+	randombytes_buf(id, sizeof(id));
+	fd = make_file(&m, id, mode, st);
+	r = make_end(&m, fd < 0 ? fd : 0, fd >= 0, out, st);
+	if (r == 0) {
+		live_add(*out, id, true);
+		atomic_store(&(*out)->no_xattr, true);
+		atomic_store(&(*out)->name_new, true);
+		r = adopt_file(*out, fd, id, dir->dirid, file);
+		if (r < 0)
+			node_put(*out);
+	} else if (fd >= 0) {
+		live_name(id, true, live);
+		c->b->ops->unlinkat(c->b, c->livefd, live, 0);
+	}
+	if (r < 0 && fd >= 0)
+		c->b->ops->close(c->b, fd);
+	return r;
+}
+
 int tree_create(struct node *dir, const char *name, mode_t mode, struct tree_owner owner,
 		struct node **out, struct file **file, struct stat *st)
 {
 	struct club *c = dir->club;
-	struct making m = { 0 };
-	int fd = -1, r;
+	int r = life_begin(&c->life, GATE_NAMES, LIFE_SMALL);
 
-	mode &= 07777;
-	pthread_rwlock_rdlock(&c->ns);
-	r = make_begin(dir, name, owner, &m);
 	if (r < 0)
-		goto out;
-	r = fd = c->b->ops->openat(c->b, m.at.fd, m.enc.name,
-				   O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
-	if (fd >= 0)
-		r = make_owned(&m, m.enc.name, mode, st);
-	r = make_end(&m, r, fd >= 0, out, st);
-	if (r == 0)
-		atomic_store(&(*out)->no_xattr, true);
-	if (r == 0)
-		r = adopt_file(*out, fd, dir->dirid, file);
-	if (r < 0 && fd >= 0)
-		c->b->ops->close(c->b, fd);
-out:
+		return r;
+	pthread_rwlock_rdlock(&c->ns);
+	r = create_locked(dir, name, mode & 07777, owner, out, file, st);
 	pthread_rwlock_unlock(&c->ns);
+	life_end(&c->life);
 	if (r == 0)
 		node_fix_stat(*out, st);
 	return r;
@@ -152,10 +237,9 @@ int tree_mkdir(struct node *dir, const char *name, mode_t mode, struct tree_owne
 	int r;
 
 	mode &= 07777;
-	pthread_rwlock_rdlock(&c->ns);
-	r = make_begin(dir, name, owner, &m);
+	r = make_enter(dir, name, owner, &m);
 	if (r < 0)
-		goto out;
+		return r;
 	name_tmp(tmp);
 	r = b->ops->lstatat(b, m.at.fd, m.enc.name, st) == 0 ? -EEXIST : 0;
 	if (r == 0)
@@ -172,8 +256,7 @@ int tree_mkdir(struct node *dir, const char *name, mode_t mode, struct tree_owne
 		}
 	}
 	r = make_end(&m, r, false, out, st);
-out:
-	pthread_rwlock_unlock(&c->ns);
+	make_leave(&m);
 	return r;
 }
 
@@ -189,8 +272,7 @@ int tree_mknod(struct node *dir, const char *name, mode_t mode, dev_t dev,
 		r = tree_create(dir, name, mode, owner, out, &file, st);
 		return r < 0 ? r : tree_close(*out, file);
 	}
-	pthread_rwlock_rdlock(&c->ns);
-	r = make_begin(dir, name, owner, &m);
+	r = make_enter(dir, name, owner, &m);
 	if (r == 0) {
 		bool made;
 
@@ -199,8 +281,8 @@ int tree_mknod(struct node *dir, const char *name, mode_t mode, dev_t dev,
 		if (made)
 			r = make_owned(&m, m.enc.name, mode & 07777, st);
 		r = make_end(&m, r, made, out, st);
+		make_leave(&m);
 	}
-	pthread_rwlock_unlock(&c->ns);
 	return r;
 }
 
@@ -212,8 +294,7 @@ int tree_symlink(struct node *dir, const char *name, const char *target, struct 
 	struct making m = { 0 };
 	int r;
 
-	pthread_rwlock_rdlock(&c->ns);
-	r = make_begin(dir, name, owner, &m);
+	r = make_enter(dir, name, owner, &m);
 	if (r == 0) {
 		bool made;
 
@@ -224,8 +305,8 @@ int tree_symlink(struct node *dir, const char *name, const char *target, struct 
 		if (made)
 			r = make_owned(&m, m.enc.name, 0777, st);
 		r = make_end(&m, r, made, out, st);
+		make_leave(&m);
 	}
-	pthread_rwlock_unlock(&c->ns);
 	if (r == 0)
 		node_fix_stat(*out, st);
 	return r;
@@ -243,8 +324,7 @@ int tree_link(struct node *n, struct node *dir, const char *name, struct stat *s
 		return -EXDEV;
 	if (S_ISDIR(n->type))
 		return -EPERM;
-	pthread_rwlock_rdlock(&c->ns);
-	r = make_begin(dir, name, (struct tree_owner){ 0, 0 }, &m);
+	r = make_enter(dir, name, (struct tree_owner){ 0, 0 }, &m);
 	if (r == 0) {
 		bool made;
 
@@ -259,10 +339,12 @@ int tree_link(struct node *n, struct node *dir, const char *name, struct stat *s
 		if (made)
 			r = c->b->ops->lstatat(c->b, m.at.fd, m.enc.name, st);
 		r = make_end(&m, r, made, &again, st);
-		if (r == 0)
+		if (r == 0) {
+			atomic_store(&again->name_new, true);
 			node_put(again);
+		}
+		make_leave(&m);
 	}
-	pthread_rwlock_unlock(&c->ns);
 	if (r == 0)
 		node_fix_stat(n, st);
 	return r;

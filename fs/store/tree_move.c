@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "fs/store/dirscan.h"
+#include "fs/store/live.h"
+#include "fs/store/mutant.h"
 #include "fs/store/tree_impl.h"
 
 static int stat_name(const struct tree_at *at, const char *enc, struct stat *st)
@@ -12,22 +14,36 @@ static int stat_name(const struct tree_at *at, const char *enc, struct stat *st)
 	return at->b->ops->lstatat(at->b, at->fd, enc, st);
 }
 
-/* A regular file lost its last name: its overflow of attributes goes, at once or at last close. */
+/*
+ * A regular file lost its last name.  If somebody has it open, the rest of it, and its overflow of
+ * attributes, go at the last close; else what was kept of it for a checkpoint goes now.
+ */
 static void reap_file(struct node *n)
 {
+	bool open;
+
 	pthread_mutex_lock(&n->lock);
-	if (n->file)
+	open = n->opens > 0;
+	if (open) {
 		n->reap_xattr = true;
+	} else if (n->file) {
+		node_note_closed(n);
+		file_discard(n->file);
+		n->file = NULL;
+	}
 	pthread_mutex_unlock(&n->lock);
+	if (!open)
+		live_leave(n);
 }
 
 void tree_forget_name(const struct tree_at *at, const char *enc, const struct stat *st)
 {
 	struct node *n = node_find(at->dir->club, st->st_ino);
-	bool last = S_ISDIR(st->st_mode) || st->st_nlink <= 1;
+	bool last;
 
 	if (!n)
 		return;
+	last = S_ISDIR(st->st_mode) || node_nlink(n, st) <= 1;
 	node_drop_link(n, at->dir, enc);
 	if (last) {
 		if (S_ISREG(st->st_mode))
@@ -58,21 +74,29 @@ static bool overflow_id(const struct tree_at *at, const char *enc, const struct 
 {
 	uint8_t raw[FILEHDR_SIZE];
 	struct filehdr h;
+	bool open = false, kept = false;
+	nlink_t nlink = st->st_nlink;
 	struct node *n;
-	bool open = false;
 
-	if (!S_ISREG(st->st_mode) || st->st_nlink > 1 ||
-	    !atomic_load(&at->dir->club->has_overflow))
+	if (!S_ISREG(st->st_mode) || !atomic_load(&at->dir->club->has_overflow))
 		return false;
 	n = node_find(at->dir->club, st->st_ino);
 	if (n) {
+		nlink = node_nlink(n, st);
 		pthread_mutex_lock(&n->lock);
-		open = n->file;
+		open = n->opens > 0;
+		kept = !open && n->file;	/* newer than what is on disk */
+		if (kept)
+			memcpy(id, file_id(n->file), FILEHDR_ID_LEN);
 		pthread_mutex_unlock(&n->lock);
 		node_put(n);
 	}
-	if (open || !read_page0(at, enc, raw) ||
-	    filehdr_decode(raw, &h) < 0 || !(h.flags & FILEHDR_F_XATTR))
+	if (nlink > 1 || open)
+		return false;
+	if (kept)
+		return true;
+	if (!read_page0(at, enc, raw) || filehdr_decode(raw, &h) < 0 ||
+	    !(h.flags & FILEHDR_F_XATTR))
 		return false;
 	memcpy(id, h.id, FILEHDR_ID_LEN);
 	return true;
@@ -108,6 +132,9 @@ static int remove_name(struct node *dir, const char *name,
 	struct stat st;
 	int r;
 
+	r = life_begin(&c->life, GATE_NAMES, LIFE_SMALL);
+	if (r < 0)
+		return r;
 	pthread_rwlock_wrlock(&c->ns);
 	r = tree_begin(dir, &at);
 	if (r == 0) {
@@ -119,6 +146,7 @@ static int remove_name(struct node *dir, const char *name,
 		tree_end(&at);
 	}
 	pthread_rwlock_unlock(&c->ns);
+	life_end(&c->life);
 	return r;
 }
 
@@ -235,6 +263,7 @@ static int move_link(const struct end *from, const struct end *to)
 
 	if (!n)
 		return 0;
+	atomic_store(&n->name_new, true);
 	r = node_add_link(n, to->at.dir, to->enc.name);
 	node_drop_link(n, from->at.dir, from->enc.name);
 	node_put(n);
@@ -342,17 +371,31 @@ static int rename_locked(struct end *from, struct end *to, unsigned int flags)
 	return r;
 }
 
-int tree_rename(struct node *olddir, const char *oldname, struct node *newdir,
-		const char *newname, unsigned int flags)
+/* Is there a file that a rename to @name would replace? */
+static bool replaces(struct node *dir, const char *name)
 {
-	struct club *c = olddir->club;
+	struct club *c = dir->club;
+	struct tree_at at = { 0 };
+	struct name_enc enc;
+	struct stat st;
+	bool yes = false;
+
+	pthread_rwlock_rdlock(&c->ns);
+	if (tree_begin(dir, &at) == 0) {
+		yes = tree_seal(&at, name, &enc) == 0 && stat_name(&at, enc.name, &st) == 0 &&
+		      S_ISREG(st.st_mode);
+		tree_end(&at);
+	}
+	pthread_rwlock_unlock(&c->ns);
+	return yes;
+}
+
+static int rename_ends(struct club *c, struct node *olddir, const char *oldname,
+		       struct node *newdir, const char *newname, unsigned int flags)
+{
 	struct end from, to;
 	int r;
 
-	if (newdir->club != c)
-		return -EXDEV;
-	if (flags & ~(unsigned int)(RENAME_NOREPLACE | RENAME_EXCHANGE))
-		return -EINVAL;
 	pthread_rwlock_wrlock(&c->ns);
 	r = end_begin(olddir, oldname, &from);
 	if (r == 0) {
@@ -364,5 +407,29 @@ int tree_rename(struct node *olddir, const char *oldname, struct node *newdir,
 		tree_end(&from.at);
 	}
 	pthread_rwlock_unlock(&c->ns);
+	return r;
+}
+
+int tree_rename(struct node *olddir, const char *oldname, struct node *newdir,
+		const char *newname, unsigned int flags)
+{
+	struct club *c = olddir->club;
+	int r;
+
+	if (newdir->club != c)
+		return -EXDEV;
+	if (flags & ~(unsigned int)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+		return -EINVAL;
+	r = life_begin(&c->life, GATE_NAMES, LIFE_SMALL);
+	if (r < 0)
+		return r;
+	/* Programs save by renaming over the old file and do not sync: what the name stands for
+	 * next must not reach the disk after the name. */
+	if (flags != RENAME_NOREPLACE && !MUTANT(MUTANT_NO_RENAME_COMMIT) &&
+	    replaces(newdir, newname))
+		r = c->life.commit(c);
+	if (r == 0)
+		r = rename_ends(c, olddir, oldname, newdir, newname, flags);
+	life_end(&c->life);
 	return r;
 }

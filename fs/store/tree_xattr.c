@@ -48,10 +48,13 @@ static void overflow_describe(void *arg, char *buf, size_t size)
 
 static struct file_env overflow_env(struct overflow *o)
 {
+	static const struct file_owner owner = { .describe = overflow_describe };
+
+	/* no life: it is replaced as a whole, and durable before a header speaks of it */
 	return (struct file_env){ .b = o->club->b,
 				  .club_key = o->club->key,
 				  .epoch = o->club->hdr.epoch,
-				  .describe = overflow_describe,
+				  .owner = &owner,
 				  .arg = o };
 }
 
@@ -116,6 +119,21 @@ static int overflow_fill(struct overflow *o, int fd, const struct xattr_block *x
 	return r < 0 ? r : r2;
 }
 
+/* The names in xattr/ are durable, before the journal says that a header relies on one. */
+static int sync_overflows(struct club *c)
+{
+	char path[PATH_SIZE];
+	int fd, r;
+
+	snprintf(path, sizeof(path), "%s/xattr", c->name);
+	fd = c->b->ops->openat(c->b, store_clubs_fd(c->store), path, O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return fd;
+	r = c->b->ops->fsync(c->b, fd);
+	c->b->ops->close(c->b, fd);
+	return r;
+}
+
 /* Replace the overflow as a whole. */
 static int overflow_write(struct overflow *o, const struct xattr_block *x)
 {
@@ -140,7 +158,7 @@ static int overflow_write(struct overflow *o, const struct xattr_block *x)
 		r = c->b->ops->renameat2(c->b, clubs, path, clubs, o->path, 0);
 	if (r < 0)
 		c->b->ops->unlinkat(c->b, clubs, path, 0);
-	return r;
+	return r < 0 ? r : sync_overflows(c);
 }
 
 /* The attributes of a file, from its header or the overflow. */
@@ -186,7 +204,7 @@ static int store_file(struct node *n, struct file *f, const struct xattr_block *
 	if (r == 0 && (!big || !overflow))
 		r = file_set_inline(f, x->data, big ? 0 : x->len, big);
 	if (r == 0 && !big && overflow) {
-		r = file_flush(f);
+		r = file_sync(f, true);	/* else a crash could leave neither */
 		if (r == 0)
 			tree_drop_xattr(n->club, o.id);
 	}
@@ -329,6 +347,9 @@ static int change(struct node *n, const char *name, const void *value, size_t le
 
 	if (!S_ISREG(n->type) && !S_ISDIR(n->type))
 		return -EOPNOTSUPP;
+	r = life_begin(&n->club->life, GATE_NAMES, LIFE_SMALL);
+	if (r < 0)
+		return r;
 	pthread_rwlock_wrlock(&n->club->xattr_lock);
 	if (value)
 		r = club_note_xattr(n->club);
@@ -336,6 +357,7 @@ static int change(struct node *n, const char *name, const void *value, size_t le
 		r = S_ISDIR(n->type) ? change_dir(n, name, value, len, flags)
 				     : change_file(n, name, value, len, flags);
 	pthread_rwlock_unlock(&n->club->xattr_lock);
+	life_end(&n->club->life);
 	return r;
 }
 

@@ -1,5 +1,6 @@
 /* simops.c - the calls on files and attributes of a simulated disk. */
 #include <errno.h>
+#include <linux/magic.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdio.h>
@@ -474,6 +475,42 @@ static int sim_canonical(struct backend *b, const char *path, char *out, size_t 
 	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
+/* Every inode with something in memory only, one after the other; then nothing is left. */
+static int sim_syncfs(struct backend *b, int fd)
+{
+	struct simdisk *s = simdisk_of(b);
+	struct sim_event failed = { .type = SIM_SYNC_FAILED, .ino = SIM_ROOT };
+	int r = simdisk_enter(s, SIM_CALL_SYNC);
+
+	if (!simdisk_fd_get(s, fd))
+		return simdisk_ileave(s, -EBADF);
+	for (uint64_t i = 0; r == 0 && i < s->cur.ninodes; i++) {
+		const struct simimg_inode *n = simimg_get(&s->cur, i);
+		bool dirty = false;
+
+		for (size_t k = 0; n && !dirty && k < n->next; k++)
+			dirty = n->ext[k].flags & SIMIMG_DIRTY;
+		if (dirty)
+			sync_inode(s, i, false);
+	}
+	if (r == 0)
+		sync_inode(s, SIM_ROOT, false);
+	else
+		simdisk_happen(s, &failed, NULL, NULL, NULL);
+	return simdisk_ileave(s, r);
+}
+
+static int sim_fstype(struct backend *b, int fd, uint64_t *magic)
+{
+	struct simdisk *s = simdisk_of(b);
+	int r = simdisk_enter(s, SIM_CALL_READ);
+
+	if (r == 0 && !simdisk_fd_get(s, fd))
+		r = -EBADF;
+	*magic = EXT4_SUPER_MAGIC;
+	return simdisk_ileave(s, r);
+}
+
 const struct backend_ops simdisk_ops = {
 	.openat = sim_openat,
 	.close = sim_close,
@@ -503,4 +540,6 @@ const struct backend_ops simdisk_ops = {
 	.lseek = sim_lseek,
 	.lock = sim_lock,
 	.canonical = sim_canonical,
+	.syncfs = sim_syncfs,
+	.fstype = sim_fstype,
 };

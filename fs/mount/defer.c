@@ -1,6 +1,6 @@
 #define FUSE_USE_VERSION 314
 
-#include "gate.h"
+#include "defer.h"
 
 #include <errno.h>
 #include <fuse_lowlevel.h>
@@ -33,7 +33,7 @@ struct held {
 	uint8_t raw[];
 };
 
-struct gate {
+struct defer {
 	struct session *s;
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -81,12 +81,12 @@ static bool waits(const struct fuse_in_header *h, const uint8_t *body, size_t le
 	}
 }
 
-static void answer(struct gate *g, uint64_t unique, int err)
+static void answer(struct defer *d, uint64_t unique, int err)
 {
 	const struct fuse_out_header h = { .len = sizeof(h), .error = -err, .unique = unique };
 
 	/* ENOENT: the kernel does not wait for it any more */
-	if (write(fuse_session_fd(g->s->se), &h, sizeof(h)) < 0 && errno != ENOENT)
+	if (write(fuse_session_fd(d->s->se), &h, sizeof(h)) < 0 && errno != ENOENT)
 		log_debug("a held request could not be answered: %s", strerror(errno));
 }
 
@@ -96,29 +96,29 @@ static void held_free(struct held *h)
 	free(h);
 }
 
-/* Under g->lock. */
-static struct held *take_out(struct gate *g, struct held **p)
+/* Under d->lock. */
+static struct held *take_out(struct defer *d, struct held **p)
 {
 	struct held *h = *p;
 
 	*p = h->next;
 	if (!*p)
-		g->end = p;
-	g->count--;
-	g->bytes -= h->len;
+		d->end = p;
+	d->count--;
+	d->bytes -= h->len;
 	return h;
 }
 
-/* Did the kernel give up on the request just before?  Under g->lock. */
-static bool gave_up(const struct gate *g, uint64_t unique)
+/* Did the kernel give up on the request just before?  Under d->lock. */
+static bool gave_up(const struct defer *d, uint64_t unique)
 {
 	for (unsigned int i = 0; i < MAX_EARLY; i++)
-		if (g->early[i] == unique)
+		if (d->early[i] == unique)
 			return true;
 	return false;
 }
 
-static bool hold(struct gate *g, struct clubs_club *club, uint64_t unique, const uint8_t *raw,
+static bool hold(struct defer *d, struct clubs_club *club, uint64_t unique, const uint8_t *raw,
 		 size_t len)
 {
 	struct held *h = malloc(sizeof(*h) + len);
@@ -128,28 +128,28 @@ static bool hold(struct gate *g, struct clubs_club *club, uint64_t unique, const
 		return false;
 	*h = (struct held){ .club = club, .unique = unique, .len = len };
 	memcpy(h->raw, raw, len);
-	pthread_mutex_lock(&g->lock);
-	full = g->stop || g->count >= MAX_HELD || len > MAX_BYTES - g->bytes;
+	pthread_mutex_lock(&d->lock);
+	full = d->stop || d->count >= MAX_HELD || len > MAX_BYTES - d->bytes;
 	if (!full)
-		over = gave_up(g, unique);
+		over = gave_up(d, unique);
 	if (!full && !over) {
-		*g->end = h;
-		g->end = &h->next;
-		g->count++;
-		g->bytes += len;
-		pthread_cond_signal(&g->wake);
+		*d->end = h;
+		d->end = &h->next;
+		d->count++;
+		d->bytes += len;
+		pthread_cond_signal(&d->wake);
 		h = NULL;
 	}
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_unlock(&d->lock);
 	if (h)
 		held_free(h);
 	if (over)
-		answer(g, unique, EINTR);
+		answer(d, unique, EINTR);
 	return !full;
 }
 
 /* The kernel wants the answer to an earlier request now, if only EINTR. */
-static bool interrupt(struct gate *g, const uint8_t *body, size_t len)
+static bool interrupt(struct defer *d, const uint8_t *body, size_t len)
 {
 	struct fuse_interrupt_in in;
 	struct held *h = NULL;
@@ -157,21 +157,21 @@ static bool interrupt(struct gate *g, const uint8_t *body, size_t len)
 	if (len < sizeof(in))
 		return false;
 	memcpy(&in, body, sizeof(in));
-	pthread_mutex_lock(&g->lock);
-	for (struct held **p = &g->first; *p && !h; p = h ? p : &(*p)->next)
+	pthread_mutex_lock(&d->lock);
+	for (struct held **p = &d->first; *p && !h; p = h ? p : &(*p)->next)
 		if ((*p)->unique == in.unique)
-			h = take_out(g, p);
+			h = take_out(d, p);
 	if (!h)
-		g->early[g->nearly++ % MAX_EARLY] = in.unique;
-	pthread_mutex_unlock(&g->lock);
+		d->early[d->nearly++ % MAX_EARLY] = in.unique;
+	pthread_mutex_unlock(&d->lock);
 	if (!h)
 		return false;
-	answer(g, h->unique, EINTR);
+	answer(d, h->unique, EINTR);
 	held_free(h);
 	return true;
 }
 
-bool gate_takes(struct gate *g, const uint8_t *raw, size_t len)
+bool defer_takes(struct defer *d, const uint8_t *raw, size_t len)
 {
 	struct fuse_in_header h;
 	struct inode *in;
@@ -180,10 +180,10 @@ bool gate_takes(struct gate *g, const uint8_t *raw, size_t len)
 		return false;
 	memcpy(&h, raw, sizeof(h));
 	if (h.opcode == FUSE_INTERRUPT)
-		return interrupt(g, raw + sizeof(h), len - sizeof(h));
+		return interrupt(d, raw + sizeof(h), len - sizeof(h));
 	if (h.opcode == FUSE_READ || h.opcode == FUSE_LOOKUP || h.opcode == FUSE_GETATTR)
 		return false;		/* most of what comes */
-	in = inode_find(g->s->inodes, h.nodeid);
+	in = inode_find(d->s->inodes, h.nodeid);
 	if (!in || !in->club || !waits(&h, raw + sizeof(h), len - sizeof(h), in))
 		return false;
 	if (clubs_pass(in->club)) {
@@ -191,10 +191,10 @@ bool gate_takes(struct gate *g, const uint8_t *raw, size_t len)
 		passed_unique = h.unique;
 		return false;
 	}
-	return hold(g, in->club, h.unique, raw, len);
+	return hold(d, in->club, h.unique, raw, len);
 }
 
-void gate_answers(uint64_t unique)
+void defer_answers(uint64_t unique)
 {
 	if (passed && passed_unique == unique) {
 		clubs_passed(passed);
@@ -202,119 +202,119 @@ void gate_answers(uint64_t unique)
 	}
 }
 
-/* The first held request whose club has thawed, now passed; NULL if there is none.  g->lock. */
-static struct held *first_thawed(struct gate *g)
+/* The first held request whose club has thawed, now passed; NULL if there is none.  d->lock. */
+static struct held *first_thawed(struct defer *d)
 {
 	struct clubs_club *frozen = NULL;
 
-	for (struct held **p = &g->first; *p; p = &(*p)->next) {
+	for (struct held **p = &d->first; *p; p = &(*p)->next) {
 		if ((*p)->club == frozen)
 			continue;
 		if (clubs_pass((*p)->club)) {
 			passed = (*p)->club;
 			passed_unique = (*p)->unique;
-			return take_out(g, p);
+			return take_out(d, p);
 		}
 		frozen = (*p)->club;
 	}
 	return NULL;
 }
 
-static void serve(struct gate *g, struct held *h)
+static void serve(struct defer *d, struct held *h)
 {
 	const struct fuse_buf buf = { .mem = h->raw, .size = h->len };
 
 	devio_adopt(h->raw, h->len);
-	fuse_session_process_buf(g->s->se, &buf);
-	gate_answers(h->unique);	/* is done already; libfuse may have had no memory */
+	fuse_session_process_buf(d->s->se, &buf);
+	defer_answers(h->unique);	/* is done already; libfuse may have had no memory */
 	held_free(h);
 }
 
-static void pause_for(struct gate *g)
+static void pause_for(struct defer *d)
 {
 	struct timespec until;
 
-	if (!g->first) {
-		pthread_cond_wait(&g->wake, &g->lock);
+	if (!d->first) {
+		pthread_cond_wait(&d->wake, &d->lock);
 		return;
 	}
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += POLL_MS * 1000 * 1000;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
-	pthread_cond_timedwait(&g->wake, &g->lock, &until);
+	pthread_cond_timedwait(&d->wake, &d->lock, &until);
 }
 
 static void *feed(void *arg)
 {
-	struct gate *g = arg;
+	struct defer *d = arg;
 	struct held *h;
 
-	pthread_mutex_lock(&g->lock);
-	while (!g->gone) {
-		h = first_thawed(g);
+	pthread_mutex_lock(&d->lock);
+	while (!d->gone) {
+		h = first_thawed(d);
 		if (h) {
-			pthread_mutex_unlock(&g->lock);
-			serve(g, h);
-			pthread_mutex_lock(&g->lock);
-		} else if (g->stop) {
+			pthread_mutex_unlock(&d->lock);
+			serve(d, h);
+			pthread_mutex_lock(&d->lock);
+		} else if (d->stop) {
 			break;
 		} else {
-			pause_for(g);
+			pause_for(d);
 		}
 	}
-	while (g->first) {
-		h = take_out(g, &g->first);
-		if (!g->gone)
-			answer(g, h->unique, EIO);
+	while (d->first) {
+		h = take_out(d, &d->first);
+		if (!d->gone)
+			answer(d, h->unique, EIO);
 		held_free(h);
 	}
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_unlock(&d->lock);
 	return NULL;
 }
 
-int gate_new(struct session *s, struct gate **out)
+int defer_new(struct session *s, struct defer **out)
 {
-	struct gate *g = calloc(1, sizeof(*g));
+	struct defer *d = calloc(1, sizeof(*d));
 	pthread_condattr_t attr;
 	int r;
 
-	if (!g)
+	if (!d)
 		return -ENOMEM;
-	g->s = s;
-	g->end = &g->first;
-	pthread_mutex_init(&g->lock, NULL);
+	d->s = s;
+	d->end = &d->first;
+	pthread_mutex_init(&d->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&g->wake, &attr);
+	pthread_cond_init(&d->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	r = -pthread_create(&g->thread, NULL, feed, g);
+	r = -pthread_create(&d->thread, NULL, feed, g);
 	if (r < 0) {
-		free(g);
+		free(d);
 		return r;
 	}
-	*out = g;
+	*out = d;
 	return 0;
 }
 
-void gate_gone(struct gate *g)
+void defer_gone(struct defer *d)
 {
-	pthread_mutex_lock(&g->lock);
-	g->gone = true;
-	pthread_cond_signal(&g->wake);
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_lock(&d->lock);
+	d->gone = true;
+	pthread_cond_signal(&d->wake);
+	pthread_mutex_unlock(&d->lock);
 }
 
-void gate_free(struct gate *g)
+void defer_free(struct defer *d)
 {
-	if (!g)
+	if (!d)
 		return;
-	pthread_mutex_lock(&g->lock);
-	g->stop = true;
-	pthread_cond_signal(&g->wake);
-	pthread_mutex_unlock(&g->lock);
-	pthread_join(g->thread, NULL);
-	pthread_cond_destroy(&g->wake);
-	pthread_mutex_destroy(&g->lock);
-	free(g);
+	pthread_mutex_lock(&d->lock);
+	d->stop = true;
+	pthread_cond_signal(&d->wake);
+	pthread_mutex_unlock(&d->lock);
+	pthread_join(d->thread, NULL);
+	pthread_cond_destroy(&d->wake);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
 }
