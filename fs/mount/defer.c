@@ -288,7 +288,7 @@ int defer_new(struct session *s, struct defer **out)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&d->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	r = -pthread_create(&d->thread, NULL, feed, g);
+	r = -pthread_create(&d->thread, NULL, feed, d);
 	if (r < 0) {
 		free(d);
 		return r;

@@ -29,15 +29,15 @@ struct session;
 /* defer_new(): with its thread, before the loop.  0 or -errno. */
 int defer_new(struct session *s, struct defer **out);
 /* defer_free(): after the loop, when nothing is frozen any more; answers what is held. */
-void defer_free(struct defer *g);			/* NULL is fine */
+void defer_free(struct defer *d);			/* NULL is fine */
 /* defer_gone(): the kernel waits for nothing any more. */
-void defer_gone(struct defer *g);
+void defer_gone(struct defer *d);
 
 /*
  * defer_takes(): is this request, just read by this thread, not for libfuse?  Then it has
  * been copied.  defer_answers(): this thread is about to answer request @unique.
  */
-bool defer_takes(struct defer *g, const uint8_t *raw, size_t len);
+bool defer_takes(struct defer *d, const uint8_t *raw, size_t len);
 void defer_answers(uint64_t unique);
 
 #endif
