@@ -99,6 +99,6 @@ int ckpt_run(struct club *c, struct journal *j, struct ckpt_item *items, size_t 
 	}
 	for (size_t i = 0; i < n; i++)
 		if (items[i].file)
-			file_placed(items[i].file);
+			items[i].less = file_placed(items[i].file);
 	return 0;
 }

@@ -23,6 +23,7 @@ struct ckpt_item {
 	struct file *file;	/* NULL: fresh, closed and in its place already */
 	uint8_t id[FILEHDR_ID_LEN];
 	bool fresh;
+	bool less;		/* out: it may take less space now */
 };
 
 /* ckpt_run(): 0; -ENOSPC: nothing is lost, the life goes on; or another -errno. */

@@ -83,6 +83,12 @@ int club_freeze(struct club *c, unsigned int limit_s);
 int club_thaw(struct club *c);
 bool club_frozen(struct club *c);	/* cheap; any thread */
 
+/*
+ * club_on_shrink(): call @fn when a file came to take less space on disk than stat() said, which
+ * happens in checkpoints.  Before the club is unlocked.  @fn must not call the store.
+ */
+void club_on_shrink(struct club *c, void (*fn)(void *arg, struct node *n), void *arg);
+
 /* What recovery found and did when the club was last unlocked, and how the journal stands. */
 struct club_state {
 	bool unlocked, frozen;

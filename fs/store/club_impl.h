@@ -35,6 +35,8 @@ struct club {
 	bool broken;			/* gate: the freeze ended by itself, and nobody was told */
 	unsigned int ticks;		/* of the life; club_tick() only */
 	_Atomic int64_t thaw_at;	/* seconds of CLOCK_BOOTTIME */
+	void (*shrunk)(void *arg, struct node *n);	/* set before the club is used */
+	void *shrunk_arg;
 	char recovery[256];		/* set while unlocking, then constant */
 
 	pthread_rwlock_t xattr_lock;

@@ -181,6 +181,8 @@ static int checkpoint(struct club *c)
 		return -ENOMEM;
 	r = ckpt_run(c, c->life.j, items, n);
 	for (size_t i = 0; i < n; i++) {
+		if (r == 0 && items[i].less && c->shrunk)
+			c->shrunk(c->shrunk_arg, items[i].node);
 		if (r == 0)
 			release(items[i].node);
 		else
@@ -189,6 +191,7 @@ static int checkpoint(struct club *c)
 	free(items);
 	if (r == 0) {
 		atomic_store(&c->life.number, journal_life(c->life.j));
+		atomic_store(&c->life.wasteful, false);
 		c->ticks = 0;
 	} else if (r != -ENOSPC && r != -ENOMEM) {
 		club_fail(c, r);
@@ -417,7 +420,7 @@ int club_tick(struct club *c)
 	r = club_commit(c);
 	gate_enter(&c->life.gate, GATE_CONTENTS);
 	due = c->life.j && !c->life.frozen && c->nlive > 0 &&
-	      (++c->ticks >= TICKS_MAX || c->nlive > LIVE_MAX / 2 ||
+	      (atomic_load(&c->life.wasteful) || ++c->ticks >= TICKS_MAX || c->nlive > LIVE_MAX / 2 ||
 	       journal_bytes(c->life.j) > JOURNAL_MAX / 2);
 	gate_leave(&c->life.gate);
 	return r == 0 && due ? club_checkpoint(c) : r;
@@ -468,6 +471,12 @@ bool club_frozen(struct club *c)
 	yes = c->life.gate.names_shut;
 	pthread_mutex_unlock(&c->life.gate.lock);
 	return yes;
+}
+
+void club_on_shrink(struct club *c, void (*fn)(void *arg, struct node *n), void *arg)
+{
+	c->shrunk = fn;
+	c->shrunk_arg = arg;
 }
 
 void club_life_init(struct club *c)

@@ -15,8 +15,9 @@
 int file_images(struct file *f);
 /* file_place(): write everything to its place.  Again after an error is fine. */
 int file_place(struct file *f);
-/* file_placed(): it is durable there.  The journal may be forgotten. */
-void file_placed(struct file *f);
+/* file_placed(): it is durable there.  The journal may be forgotten.  True: the space that the file
+ * takes may have become less. */
+bool file_placed(struct file *f);
 
 /*
  * file_shell(): for recovery: a file whose header is yet to come by file_replay_image(); or, with

@@ -9,7 +9,10 @@
 #include "fs/store/mutant.h"
 #include "fs/store/scratch.h"
 
-enum { ROOM_STEP = 16 };	/* pages of space taken at a time, for small appends in a row */
+enum {
+	ROOM_STEP = 16,		/* pages of space taken at a time, for small appends in a row */
+	MUCH = 256,		/* blocks whose space is worth a checkpoint */
+};
 
 /* An upper bound of what a change of @len bytes logs: its blocks, each with an entry, and heads
  * of records, which begin anew at each index page. */
@@ -82,6 +85,8 @@ void file_note_drop(struct file *f, uint64_t first, uint64_t end)
 		f->hull = first;
 		f->hull_end = end;
 	}
+	if (end - first >= MUCH)
+		atomic_store(&f->life->wasteful, true);
 	f->hull = first < f->hull ? first : f->hull;
 	f->hull_end = end > f->hull_end ? end : f->hull_end;
 	/* beyond the last range its neighbour takes it in: what is no hole is left alone anyway */
@@ -240,16 +245,30 @@ int file_place(struct file *f)
 	return r;
 }
 
-void file_placed(struct file *f)
+/* Space that cannot be given back stays taken; that is all. */
+static void give_back_drops(struct file *f)
 {
+	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, f->mtime };
+
+	for (unsigned int i = 0; i < f->ndrops; i++)
+		file_give_back(f, f->drop[i].first, f->drop[i].end);
+	if (f->ndrops > 0)	/* which changed its time once more */
+		f->b->ops->futimens(f->b, f->fd, ts);
+	f->ndrops = 0;
+}
+
+bool file_placed(struct file *f)
+{
+	bool less;
+
 	pthread_rwlock_wrlock(&f->lock);
 	file_meta_written(f);
 	blkmap_clear(&f->map);
-	for (unsigned int i = 0; i < f->ndrops; i++)
-		file_give_back(f, f->drop[i].first, f->drop[i].end);	/* else it stays taken */
-	f->ndrops = 0;
+	less = f->ndrops > 0;
+	give_back_drops(f);
 	f->hull = f->hull_end = 0;
 	f->room = f->room_end = 0;
 	f->fresh_in = 0;
 	pthread_rwlock_unlock(&f->lock);
+	return less;
 }

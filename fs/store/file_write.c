@@ -381,6 +381,26 @@ static ssize_t write_locked(struct file *f, const void *buf, size_t len, uint64_
 	return r < 0 ? r : write_blocks(f, &c);
 }
 
+static ssize_t write_part(struct file *f, const void *buf, size_t len, uint64_t *off, bool append)
+{
+	ssize_t r = file_change_begin(f, len);
+
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&f->lock);
+	r = write_locked(f, buf, len, off, append);
+	pthread_rwlock_unlock(&f->lock);
+	file_change_end(f);
+	return r;
+}
+
+/* The disk is full, but there is space that only waits for a checkpoint. */
+static bool make_space(struct file *f)
+{
+	return f->life && gate_depth() == 0 && atomic_exchange(&f->life->wasteful, false) &&
+	       f->life->full(f->life->arg) == 0;
+}
+
 ssize_t file_write(struct file *f, const void *buf, size_t len, uint64_t *off, bool append)
 {
 	size_t done = 0;
@@ -391,15 +411,12 @@ ssize_t file_write(struct file *f, const void *buf, size_t len, uint64_t *off, b
 	file_trim_pages(f);
 	while (done < len) {
 		size_t part = len - done < WRITE_MAX ? len - done : WRITE_MAX;
+		const uint8_t *from = (const uint8_t *)buf + done;
 		uint64_t at = *off + done;
 
-		r = file_change_begin(f, part);
-		if (r < 0)
-			break;
-		pthread_rwlock_wrlock(&f->lock);
-		r = write_locked(f, (const uint8_t *)buf + done, part, &at, append && done == 0);
-		pthread_rwlock_unlock(&f->lock);
-		file_change_end(f);
+		r = write_part(f, from, part, &at, append && done == 0);
+		if (r == -ENOSPC && make_space(f))
+			r = write_part(f, from, part, &at, append && done == 0);
 		if (done == 0)
 			*off = at;
 		if (r > 0)

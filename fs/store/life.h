@@ -26,6 +26,7 @@ struct life {
 	_Atomic uint64_t number;	/* of the life; 0 before the first */
 	atomic_size_t images;		/* pages of metadata that the next checkpoint will log */
 	atomic_uint since_sync;		/* updates logged since somebody asked for a sync */
+	atomic_bool wasteful;		/* a checkpoint would give back much space */
 	atomic_bool readonly;		/* nothing may change: a feature, or the journal failed */
 
 	/* the club's; @arg is the club */

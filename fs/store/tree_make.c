@@ -148,8 +148,10 @@ static int make_file(const struct making *m, const uint8_t *id, mode_t mode, str
 	r = own_file(m, fd, mode, st);
 	if (r == 0)
 		r = b->ops->linkat(b, c->livefd, live, m->at.fd, m->enc.name);
-	if (r == 0)
+	if (r == 0) {
+		st->st_nlink++;
 		return fd;
+	}
 	b->ops->unlinkat(b, c->livefd, live, 0);
 	b->ops->close(b, fd);
 	return r;

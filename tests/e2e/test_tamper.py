@@ -111,11 +111,16 @@ class Victim:
         assert re.search(rf"{name}.*\b{offset}\b", self.place.said()), self.place.said()
 
     def repair(self, block):
-        """A part of a bad block cannot be written, for the rest is lost; the whole can."""
+        """A write to a part of a bad block makes the rest of it zeros, and says so; or the whole."""
         whole = min(PAGE, len(self.data) - block * PAGE)
         if whole == PAGE:
-            with fails(errno.EIO):
-                pwrite(self.path, b"part", block * PAGE + 10)
+            pwrite(self.path, b"part", block * PAGE + 10)
+            part = (b"\0" * 10 + b"part").ljust(PAGE, b"\0")
+            self.data[block * PAGE:(block + 1) * PAGE] = part
+            with open(self.path, "rb") as f:
+                f.seek(block * PAGE)
+                assert f.read(PAGE) == part
+            assert re.search(r"reads as zeros from now on", self.place.said())
         new = pattern(whole, "repaired")
         pwrite(self.path, new, block * PAGE)
         self.data[block * PAGE:block * PAGE + whole] = new
