@@ -95,6 +95,7 @@ class Writer:
                 for name, fd in self.fds.items():
                     self._round(self.files[name], fd, self.rounds)
                 self.rounds += 1
+                time.sleep(0.002)       # not so fast that it fills the journal of the freeze
         except BaseException as e:      # pylint: disable=broad-except
             self.error = e
 
@@ -103,6 +104,8 @@ class Writer:
         page = pattern(PAGE, n)
         at = n * 7 % 90 * PAGE + n % 3 * 100
         assert os.pwrite(fd, page, at) == PAGE
+        assert os.pread(fd, PAGE, at) == page
+        data += bytes(max(0, at + PAGE - len(data)))
         data[at:at + PAGE] = page
         if n % 10 == 1:
             data += b"appended" * 100
@@ -112,7 +115,6 @@ class Writer:
             os.ftruncate(fd, len(data))
         if n % 25 == 0:
             os.fsync(fd)
-        assert os.pread(fd, PAGE, at) == page
 
     def __enter__(self):
         self.thread.start()
@@ -199,12 +201,14 @@ def test_no_file_changes_while_frozen_and_nothing_written_is_lost(mnt, club):
 
 
 def copy_rsync(source, target):
-    subprocess.run(["rsync", "-aH", source + "/", target + "/"], check=True)
+    # else it takes times of the same second for the same
+    subprocess.run(["rsync", "-aH", "--modify-window=-1", source + "/", target + "/"], check=True)
 
 
 def copy_tar(source, target):
     os.mkdir(target)
-    subprocess.run(f"tar -C '{source}' -cf - . | tar -C '{target}' -xpf -", shell=True, check=True)
+    subprocess.run(f"tar -C '{source}' --format=posix -cf - . | tar -C '{target}' -xpf -",
+                   shell=True, check=True)
 
 
 @pytest.mark.parametrize("copy", [copy_rsync, copy_tar])
