@@ -144,6 +144,20 @@ $(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(STORESR
 	$(Q)clang -g -O1 $(LANG_FLAGS) $(BASE_CFLAGS) -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -DTARGET=fuzz_$* -o $@ $(filter %.c,$^) $(BASE_LIBS)
 
+# The crash tests: the engine with its deliberate faults compiled in, on the simulated disk.
+CRASH_TIME ?= 600
+CRASH	:= build-crash/explore
+CRASHSRC := $(wildcard tests/crash/*.c)
+$(CRASH): $(CRASHSRC) $(STORESRC) $(LIBSRC) $(HEADERS)
+	@mkdir -p $(@D) && echo '  CRASH   $@'
+	$(Q)$(CC) -O2 -g $(LANG_FLAGS) $(WARN) $(BASE_CFLAGS) -DSTORE_MUTANTS -pthread -o $@ \
+		$(filter %.c,$^) $(BASE_LIBS)
+
+crash: $(CRASH)	## lose power everywhere for CRASH_TIME seconds; then mutants and faults
+	$(Q)$(CRASH) --seconds $(CRASH_TIME)
+	$(Q)$(CRASH) --mutants --seconds $(or $(MUTANT_TIME),60)
+	$(Q)$(CRASH) --faults $(or $(FAULT_STRIDE),1)
+
 fuzz: $(FUZZERS)	## run every fuzzer FUZZ_TIME seconds
 	$(Q)tests/fuzz/run.sh $(FUZZ_TIME) $(FUZZERS)
 
@@ -226,9 +240,9 @@ help:	## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t16
 
 clean:	## remove everything that was built
-	rm -rf build build-san build-tsan build-clang build-bench build-fuzz
+	rm -rf build build-san build-tsan build-clang build-bench build-fuzz build-crash
 
-.PHONY: all fuzz tests test check unit e2e san tsan demo bench test-container check-symbols check-man \
+.PHONY: all crash fuzz tests test check unit e2e san tsan demo bench test-container check-symbols check-man \
 	check-style lint format-diff deps deps-build deps-demo deps-bench install uninstall help \
 	clean FORCE
 .DELETE_ON_ERROR:

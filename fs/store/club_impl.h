@@ -31,6 +31,10 @@ struct club {
 	struct life life;
 	pthread_mutex_t commit_lock;
 	int livefd;			/* of live/, while a life that needs it goes on; else -1 */
+	/* renames and links so far, and how many of them are durable; unsafe_path: a file was touched
+	 * while these differed, so its path in the journal may not be the one on disk */
+	_Atomic uint64_t moves, moves_durable;
+	atomic_bool unsafe_path;
 	bool failed;			/* gate: a sync failed */
 	bool broken;			/* gate: the freeze ended by itself, and nobody was told */
 	unsigned int ticks;		/* of the life; club_tick() only */
@@ -75,6 +79,10 @@ int club_write_header(struct club *c, const struct clubhdr *h);
 void club_life_init(struct club *c);
 void club_life_end(struct club *c);		/* to clean, or as it is if that fails */
 void club_fail(struct club *c, int err);	/* read-only from now on; says so once */
+/* club_moved(): a name of something that was there has moved; ns is held.  club_moved_durably():
+ * as club.moves was @moves when a sync began that took all names along. */
+void club_moved(struct club *c);
+void club_moved_durably(struct club *c, uint64_t moves);
 struct journal_env club_journal_env(const struct club *c);
 int club_load_journal(struct club *c, bool frozen, struct journal **out);
 int club_drop_frozen(struct club *c);

@@ -52,6 +52,22 @@ void club_fail(struct club *c, int err)
 		log_escape(shown, sizeof(shown), c->name));
 }
 
+void club_moved(struct club *c)
+{
+	atomic_fetch_add(&c->moves, 1);
+}
+
+void club_moved_durably(struct club *c, uint64_t moves)
+{
+	uint64_t was = atomic_load(&c->moves_durable);
+
+	while (was < moves && !atomic_compare_exchange_weak(&c->moves_durable, &was, moves))
+		;
+	/* whoever is touched from now on sees the same numbers, or sets it again */
+	if (moves == atomic_load(&c->moves))
+		atomic_store(&c->unsafe_path, false);
+}
+
 /* What streamed to its place before now becomes durable, and the journal says so. */
 static int commit_streams(struct club *c)
 {
@@ -91,8 +107,8 @@ static int commit_begin(struct club *c)
 	if (journal_failed(c->life.j))
 		return -EROFS;
 	pthread_mutex_lock(&c->commit_lock);
-	if (!store_ordered(c->store) && c->livefd >= 0)
-		r = c->b->ops->fsync(c->b, c->livefd);
+	if (atomic_load(&c->unsafe_path) || !store_ordered(c->store))
+		r = live_sync(c);
 	if (r == 0 && atomic_load(&c->nstreamed) > 0)
 		r = commit_streams(c);
 	pthread_mutex_unlock(&c->commit_lock);

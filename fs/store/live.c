@@ -224,6 +224,8 @@ static int touch(void *arg)
 		r = 1;
 	} else if (!live) {
 		r = log_path(n, id);
+		if (atomic_load(&c->moves) != atomic_load(&c->moves_durable))
+			atomic_store(&c->unsafe_path, true);
 		if (r == 0 && !c->life.frozen && !MUTANT(MUTANT_NO_LIVE_LINK))
 			r = make_link(n, id);
 		if (r == 0)
@@ -245,24 +247,38 @@ static void streaming(void *arg)
 	pthread_mutex_unlock(&n->club->table_lock);
 }
 
+int live_sync(struct club *c)
+{
+	uint64_t moves = atomic_load(&c->moves);
+	int r = c->livefd >= 0 ? c->b->ops->fsync(c->b, c->livefd) : 0;
+
+	if (r == 0)
+		club_moved_durably(c, moves);
+	return r;
+}
+
 /* The directory where the file has a name.  One is enough: one sync takes along all that went
  * before it, on filesystems that keep the order; on others our own link comes first. */
 static int sync_parent(struct node *n)
 {
 	struct club *c = n->club;
 	struct node_where w;
+	uint64_t moves;
 	int r = 0;
 
 	pthread_rwlock_rdlock(&c->ns);
+	moves = atomic_load(&c->moves);
 	if (!n->dead) {
-		if (c->livefd >= 0 && !store_ordered(c->store))
-			r = c->b->ops->fsync(c->b, c->livefd);
+		if (!store_ordered(c->store))
+			r = live_sync(c);
 		if (r == 0)
 			r = node_where(n, &w);
 		if (r == 0) {
 			r = c->b->ops->fsync(c->b, w.dirfd);
 			node_where_put(&w);
 		}
+		if (r == 0 && store_ordered(c->store))
+			club_moved_durably(c, moves);
 	}
 	pthread_rwlock_unlock(&c->ns);
 	return r;

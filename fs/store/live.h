@@ -9,7 +9,9 @@
  * crash leaves of a change, the link is there too, and recovery finds the file whatever became
  * of its other names.  Only the bytes of blocks know no order; for them a record of the file's
  * path is logged: if the link is missing, nothing that came later reached the disk either, and
- * the path is still good.  While a club is frozen there are no links, and no names change.
+ * the path is still good; unless the path itself was new and did not get there, so a commit makes
+ * the links durable if a name had moved before one was made.  While a club is frozen there are no
+ * links, and no names change.
  *
  * A fresh file is made here first and then gets its name: what is seen in the tree with no
  * header yet, is always here as well.
@@ -41,6 +43,9 @@ int live_create(struct club *c, const uint8_t id[static FILEHDR_ID_LEN], mode_t 
 void live_add(struct node *n, const uint8_t id[static FILEHDR_ID_LEN], bool fresh);
 void live_forget(struct node *n);
 void live_leave(struct node *n);
+
+/* live_sync(): make the links durable; with them all that happened to names before. */
+int live_sync(struct club *c);
 
 /* live_list(): the nodes of the list, each with a reference, in an array that the caller frees.
  * @streamed: only those whose blocks in place are not synced; and they count as synced then. */

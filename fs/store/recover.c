@@ -184,6 +184,9 @@ static int note_record(void *arg, const struct journal_rec *rec)
 		if (jrec_number_decode(rec->data, rec->len, &r->images) < 0)
 			return malformed(r, rec);
 		r->images_end = rec->seq;
+		/* images behind this record belong to a set that may never be complete */
+		for (struct item *x = r->items; x; x = x->next)
+			x->imaged = x->image_seq >= r->images;
 		return 0;
 	case JREC_IMAGE:
 		return note_image(r, rec);
@@ -300,6 +303,13 @@ static int load_item(struct item *x)
 	return 0;
 }
 
+/* Do sizes and entries of this record count?  Not if an image of the file's header is newer.  A
+ * file that was removed before the images were made has none, and may be back. */
+static bool counts(const struct item *x, const struct journal_rec *rec)
+{
+	return !x->imaged || rec->seq >= x->r->images;
+}
+
 static int redo_update(struct recovery *r, const struct journal_rec *rec)
 {
 	struct jrec_update u;
@@ -322,7 +332,7 @@ static int redo_update(struct recovery *r, const struct journal_rec *rec)
 		return 1;
 	}
 	r->updates++;
-	return file_replay_update(x->file, &u, rec->off, x->fresh || rec->seq >= r->images);
+	return file_replay_update(x->file, &u, rec->off, counts(x, rec));
 }
 
 static int redo_xattr(struct recovery *r, const struct journal_rec *rec)
@@ -335,7 +345,7 @@ static int redo_xattr(struct recovery *r, const struct journal_rec *rec)
 		return malformed(r, rec);
 	x = item_of(r, a.id);
 	e = x ? load_item(x) : -ENOMEM;
-	if (e == 0 && x->fate == OPENED && (x->fresh || rec->seq >= r->images))
+	if (e == 0 && x->fate == OPENED && counts(x, rec))
 		e = file_replay_xattr(x->file, &a);
 	return e;
 }
@@ -486,8 +496,6 @@ static int run(struct club *c, struct journal *j, bool frozen)
 	}
 	if (e == 0)
 		e = journal_scan(j, note_record, &r);
-	for (struct item *x = r.items; x; x = x->next)
-		x->imaged = r.images_end && x->image_seq >= r.images && x->image_seq < r.images_end;
 	if (e == 0)
 		torn = journal_tail(j);
 	if (e == 0)

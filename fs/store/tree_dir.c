@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fs/store/dirscan.h"
+#include "fs/store/live.h"
 #include "fs/store/tree_impl.h"
 #include "keyd/lib/log.h"
 
@@ -175,8 +176,8 @@ int tree_fsyncdir(struct node *dir)
 	gate_enter(&c->life.gate, GATE_CONTENTS);
 	pthread_rwlock_rdlock(&c->ns);
 	/* a new file in it must not be there without its link in live/ */
-	if (c->livefd >= 0 && !store_ordered(c->store))
-		r = c->b->ops->fsync(c->b, c->livefd);
+	if (!store_ordered(c->store))
+		r = live_sync(c);
 	if (r == 0)
 		r = tree_begin(dir, &at);
 	if (r == 0) {

@@ -338,6 +338,7 @@ int tree_link(struct node *n, struct node *dir, const char *name, struct stat *s
 			r = -ENOENT;	/* its last name was removed */
 		}
 		made = r == 0;
+		club_moved(c);
 		if (made)
 			r = c->b->ops->lstatat(c->b, m.at.fd, m.enc.name, st);
 		r = make_end(&m, r, made, &again, st);

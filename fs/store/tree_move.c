@@ -272,8 +272,11 @@ static int move_link(const struct end *from, const struct end *to)
 
 static int plain_rename(struct end *from, struct end *to, unsigned int flags)
 {
-	return from->at.b->ops->renameat2(from->at.b, from->at.fd, from->enc.name, to->at.fd,
-					  to->enc.name, flags);
+	int r = from->at.b->ops->renameat2(from->at.b, from->at.fd, from->enc.name, to->at.fd,
+					   to->enc.name, flags);
+
+	club_moved(from->at.dir->club);
+	return r;
 }
 
 /*

@@ -1,0 +1,72 @@
+/*
+ * model.h - what a club should hold after a crash.
+ *
+ * A model is a list of operations in the order in which they were done.  After a crash the names
+ * must be those after some prefix of it, q; the contents of all files those after one prefix, p.
+ * Syncs push the least p and q up.  A position 2p means "operation p was the last", 2p - 1 "p
+ * itself was applied in part".  Operations are numbered from 1; 0 is the empty club.
+ */
+#ifndef TESTS_CRASH_MODEL_H
+#define TESTS_CRASH_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MODEL_PATH = 600, MODEL_FILE_MAX = 1 << 21 };
+
+enum model_kind { MODEL_FILE = 'f', MODEL_DIR = 'd', MODEL_LINK = 'l' };
+
+struct model;
+
+struct model *model_new(void);
+void model_free(struct model *m);
+
+/*
+ * Every operation: model_begin() with the number of events of the disk so far, then one of the
+ * functions, then model_end().  An operation that failed is model_begin(), model_end(..., true)
+ * around it: it may or may not have happened, in whole or in part.
+ */
+void model_begin(struct model *m, size_t events);
+void model_end(struct model *m, size_t events, bool failed);
+
+int model_create(struct model *m, const char *path);	/* returns the file's number */
+void model_mkdir(struct model *m, const char *path);
+void model_symlink(struct model *m, const char *path, const char *target);
+void model_link(struct model *m, const char *path, const char *path2);
+void model_rename(struct model *m, const char *path, const char *path2);
+void model_unlink(struct model *m, const char *path);	/* of an empty directory, too */
+void model_write(struct model *m, int file, uint64_t off, const void *data, size_t len);
+void model_truncate(struct model *m, int file, uint64_t size);
+void model_zero(struct model *m, int file, uint64_t off, uint64_t len);
+
+/* What is there now. */
+int model_lookup(const struct model *m, const char *path);	/* its number, or -1 */
+enum model_kind model_kind(const struct model *m, int obj);
+bool model_empty_dir(const struct model *m, const char *path);
+uint64_t model_size(const struct model *m, int file);
+size_t model_ops(const struct model *m);
+
+/* A sync returned.  contents, names: what it promises of all operations so far; file: -1, or the
+ * one whose name is durable now. */
+void model_synced(struct model *m, size_t events, bool contents, bool names, int file);
+/* model_settled(): everything so far is on disk, and the events begin anew. */
+void model_settled(struct model *m);
+
+/* What was found.  Entries in the order of their paths. */
+struct model_seen {
+	char path[MODEL_PATH];
+	enum model_kind kind;
+	uint64_t ino, size;
+	uint8_t *data;		/* malloc(); of a file */
+	char target[64];
+};
+
+/*
+ * model_check(): can this be what is left after @upto events?  @lossless: the process died, the
+ * machine did not.  True, or false and @why says in words.
+ */
+bool model_check(const struct model *m, size_t upto, bool lossless, const struct model_seen *seen,
+		 size_t n, char *why, size_t size);
+
+#endif
