@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "clubs.h"
-#include "controller.h"
 #include "handle.h"
 #include "keeper.h"
 #include "keyd/lib/cleanup.h"
@@ -90,7 +89,6 @@ static void come_up(struct keeper *k)
 	if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC &&
 	    fstat(fd, &st) == 0)
 		raise_readahead(st.st_dev);
-	controller_start(k->s, keeper_froze, k, &k->s->controller);	/* can do without */
 	k->ready(k->arg);
 }
 

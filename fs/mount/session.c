@@ -184,7 +184,8 @@ void session_wind_down(struct session *s)
 {
 	controller_stop(s->controller);
 	s->controller = NULL;
-	clubs_thaw_all(s->clubs);
+	if (s->clubs)
+		clubs_thaw_all(s->clubs);
 }
 
 static int loop(struct session *s, struct keeper *k)
@@ -203,8 +204,8 @@ static int loop(struct session *s, struct keeper *k)
 	if (r == 0) {
 		r = fuse_session_loop_mt(s->se, config);
 		keeper_stop(k);
-		session_wind_down(s);
 	}
+	session_wind_down(s);
 	defer_free(s->defer);
 	fuse_loop_cfg_destroy(config);
 	/* a positive number is a signal: an end like any other */
@@ -221,13 +222,18 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 	umask(0);		/* modes come from the kernel, with the user's umask applied */
 	keeper_block();
 	r = open_store(&s);
-	if (r == 0)
+	if (r == 0) {
+		/* Can do without.  Nothing can be frozen before the keeper is there to be told:
+		 * it takes a request to unlock a club. */
+		controller_start(&s, keeper_froze, &k, &s.controller);
 		r = do_mount(&s, &k);
+	}
 	if (r == 0) {
 		/* Memory reclaim in our threads must not wait for writes to ourselves. */
 		prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 		r = loop(&s, &k);
 	}
+	session_wind_down(&s);
 	if (s.se) {
 		fuse_session_unmount(s.se);
 		fuse_session_destroy(s.se);

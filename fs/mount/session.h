@@ -24,7 +24,7 @@ struct session {
 	struct inode_table *inodes;
 	struct handle_table *handles;
 	struct defer *defer;
-	struct controller *controller;	/* NULL: none; the keeper's, as long as there is one */
+	struct controller *controller;	/* NULL: none; ended by the keeper, if there is one */
 };
 
 /*
