@@ -107,8 +107,12 @@ int file_trim(struct file *f, bool *cut)
 {
 	uint64_t want = geom_cipher_size(f->hdr.size);
 	struct stat st;
-	int r = f->b->ops->fstat(f->b, f->fd, &st);
+	int r;
 
+	*cut = false;
+	if (f->dirty)
+		return 0;	/* the checkpoint does it */
+	r = f->b->ops->fstat(f->b, f->fd, &st);
 	*cut = r == 0 && (uint64_t)st.st_size != want;
 	if (!*cut)
 		return r;

@@ -290,7 +290,10 @@ static int sync_names(void *arg, bool datasync)
 	struct club *c = n->club;
 	int r = 0;
 
-	if (atomic_exchange(&n->name_new, false) && !MUTANT(MUTANT_NO_NAME_SYNC)) {
+	/* a node does not outlive its uses, so it may not know of a move; the club does */
+	bool moved = atomic_load(&c->moves) != atomic_load(&c->moves_durable);
+
+	if ((atomic_exchange(&n->name_new, false) || moved) && !MUTANT(MUTANT_NO_NAME_SYNC)) {
 		r = sync_parent(n);
 		if (r < 0)
 			atomic_store(&n->name_new, true);

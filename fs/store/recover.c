@@ -406,16 +406,16 @@ static int redo_record(void *arg, const struct journal_rec *rec)
 	return e;
 }
 
-/* Files that are linked but that no record speaks of: only their length can be ahead. */
+/* Of files that no record changed only the length can be ahead. */
 static int finish_item(struct item *x)
 {
 	bool before = x->fate == OPENED, cut = false;
 	int e = load_item(x);
 
-	if (e < 0 || x->fate != OPENED || before)
+	if (e < 0 || x->fate != OPENED)
 		return e;
 	if (x->fresh) {
-		x->r->emptied++;	/* made, and nothing of it was kept */
+		x->r->emptied += !before;	/* made, and nothing of it was kept */
 		return 0;
 	}
 	e = MUTANT(MUTANT_NO_TRIM) ? 0 : file_trim(x->file, &cut);

@@ -386,7 +386,7 @@ static bool replaces(struct node *dir, const char *name)
 	pthread_rwlock_rdlock(&c->ns);
 	if (tree_begin(dir, &at) == 0) {
 		yes = tree_seal(&at, name, &enc) == 0 && stat_name(&at, enc.name, &st) == 0 &&
-		      S_ISREG(st.st_mode);
+		      !S_ISDIR(st.st_mode);
 		tree_end(&at);
 	}
 	pthread_rwlock_unlock(&c->ns);

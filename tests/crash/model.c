@@ -489,6 +489,19 @@ static bool same_contents(const struct model *m, const struct names *s,
 	return good;
 }
 
+/* Where the names found differ from those expected last, for a person to read. */
+static void tell_names(const struct model *m, const struct names *s, const struct model_seen *seen,
+		       size_t n, char *out, size_t size)
+{
+	size_t i = 0;
+
+	while (i < n && i < s->n && strcmp(s->e[i].path, seen[i].path) == 0 &&
+	       m->obj[s->e[i].obj].kind == seen[i].kind)
+		i++;
+	snprintf(out, size, "names that no prefix has: of %zu, number %zu is '%s', of %zu expected '%s'",
+		 n, i, i < n ? seen[i].path : "(none)", s->n, i < s->n ? s->e[i].path : "(none)");
+}
+
 bool model_check(const struct model *m, size_t upto, bool lossless, const struct model_seen *seen,
 		 size_t n, char *why, size_t size)
 {
@@ -519,10 +532,11 @@ bool model_check(const struct model *m, size_t upto, bool lossless, const struct
 		if (same_contents(m, last, seen, lo, 2 * started, &bad))
 			return true;
 	}
-	snprintf(why, size, "%s%s (contents after operation %zu.%zu to %zu asked for)",
-		 !names ? "names that no prefix of the operations has"
-		 : bad ? "contents that no prefix has: "
-		       : "files of different times", names && bad ? bad : "", least / 2, least % 2,
-		 started);
+	if (!names)
+		tell_names(m, m->op[started].names, seen, n, why, size);
+	else
+		snprintf(why, size, "%s%s (contents after operation %zu.%zu to %zu asked for)",
+			 bad ? "contents that no prefix has: " : "files of different times",
+			 bad ? bad : "", least / 2, least % 2, started);
 	return false;
 }
