@@ -68,6 +68,12 @@ int clubs_new(struct store *s, const char *only, struct clubs **out)
 	return 0;
 }
 
+void clubs_on_shrink(struct clubs *cs, void (*fn)(void *arg, struct node *n), void *arg)
+{
+	cs->shrunk = fn;
+	cs->shrunk_arg = arg;
+}
+
 bool clubs_shows(const struct clubs *cs, const char *name)
 {
 	if (clubname_check(name) != 0)
@@ -161,6 +167,7 @@ int clubs_get(struct clubs *cs, const char *name, struct clubs_club **out)
 
 	r = club_open(cs->store, name, &c->club);
 	if (r == 0) {
+		club_on_shrink(c->club, cs->shrunk, cs->shrunk_arg);
 		c->root = club_root(c->club);
 		r = c->root ? 0 : -ENOMEM;
 	}

@@ -37,6 +37,8 @@ struct clubs_actor {
 
 /* clubs_new(): @only, if not empty, is the one club that this mount may show.  0 or -errno. */
 int clubs_new(struct store *s, const char *only, struct clubs **out);
+/* clubs_on_shrink(): club_on_shrink() for every club.  Before the first is opened. */
+void clubs_on_shrink(struct clubs *cs, void (*fn)(void *arg, struct node *n), void *arg);
 /* clubs_free(): close every club.  All inodes and handles must be gone.  NULL is fine. */
 void clubs_free(struct clubs *cs);
 

@@ -51,6 +51,8 @@ struct clubs_club {
 struct clubs {
 	struct store *store;
 	char only[CLUBNAME_MAX + 1];
+	void (*shrunk)(void *arg, struct node *n);	/* constant, as is its argument */
+	void *shrunk_arg;
 	pthread_mutex_t lock;
 	pthread_cond_t idle;			/* some club stopped being busy */
 	struct clubs_club *buckets[CLUBS_BUCKETS];	/* lock */

@@ -114,6 +114,16 @@ static int check_club(struct session *s)
 	return r;
 }
 
+/* The kernel believes an answer to stat for a day, and this change is not of its making. */
+static void shrunk(void *arg, struct node *n)
+{
+	struct session *s = arg;
+	uint64_t id = s->se ? inode_number(s->inodes, n) : 0;
+
+	if (id)
+		fuse_lowlevel_notify_inval_inode(s->se, id, -1, 0);
+}
+
 static int open_store(struct session *s)
 {
 	int r = store_open(&backend_posix, s->options->store, &s->store);
@@ -122,6 +132,8 @@ static int open_store(struct session *s)
 		r = lock_store(s);
 	if (r == 0)
 		r = clubs_new(s->store, s->options->club, &s->clubs);
+	if (r == 0)
+		clubs_on_shrink(s->clubs, shrunk, s);
 	if (r == 0)
 		r = check_club(s);
 	if (r == 0)
@@ -237,6 +249,7 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 	if (s.se) {
 		fuse_session_unmount(s.se);
 		fuse_session_destroy(s.se);
+		s.se = NULL;
 	}
 	close_store(&s);
 	return r;
