@@ -17,7 +17,7 @@ import clubsite
 from clubsite import wait_for
 from opsfix import d, place, places     # noqa: F401  pylint: disable=unused-import
 from oslib import PAGE, fails, get, pattern, pread, put, pwrite
-from test_freeze import ctl, freeze, state, thaw
+from test_freeze import Waiting, ctl, freeze, state, thaw
 from test_tamper import Victim, span
 
 OPTS = "allow_other" if os.geteuid() == 0 else ""
@@ -251,9 +251,13 @@ def test_a_thaw_that_cannot_be_written_loses_nothing(mnt, two_files):
     os.pwrite(fd, b"meanwhile", 0)
     os.fsync(fd)
     os.close(fd)
-    with Inject(mnt, SYNCS + ":error=EIO"):
+    with Inject(mnt, SYNCS + ":error=EIO"), \
+            Waiting({"mkdir": lambda: os.mkdir(os.path.join(two_files, "new"))}) as waiting:
+        time.sleep(0.3)
         done = ctl(mnt, "thaw")
         assert done.returncode == 1, done.stdout
+        # who waits must learn that it is in vain
+        assert waiting.all()["mkdir"] in (errno.EROFS, errno.EIO)
     again = recovered(mnt)
     assert get(again.join("alpha", "g"))[:9] == b"meanwhile"
     assert get(again.join("alpha", "f")) == pattern(10 * PAGE, "f")

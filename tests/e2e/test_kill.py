@@ -393,6 +393,19 @@ def test_kills_while_recovering(site, keyd):            # pylint: disable=unused
         worker.check(mnt.join("alpha"))
 
 
+def syncs_of(mnt, log, path, flag):
+    """How often the daemon syncs during 20 small writes to a file opened with @flag."""
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | flag)
+    os.pwrite(fd, b"x" * PAGE, 0)
+    with Traced(mnt.pid, log):
+        for i in range(20):
+            os.pwrite(fd, bytes([i]) * 100, i * 1000)
+    os.close(fd)
+    with open(log, encoding="utf-8") as f:
+        return sum("sync(" in line and "unfinished" not in line for line in f)
+
+
+@pytest.mark.root
 def test_sync_opened_files_reach_the_disk_with_each_write(site, keyd):
     # pylint: disable=unused-argument
     """O_SYNC and O_DSYNC, and the mount option sync: the daemon must sync for each write."""
@@ -402,15 +415,12 @@ def test_sync_opened_files_reach_the_disk_with_each_write(site, keyd):
     put(mnt.join("alpha", "warm"), b"x")
     counts = {}
     for what, flag in (("none", 0), ("dsync", os.O_DSYNC), ("sync", os.O_SYNC)):
-        fd = os.open(mnt.join("alpha", what), os.O_CREAT | os.O_RDWR | flag)
-        os.pwrite(fd, b"x" * PAGE, 0)
-        with Traced(mnt.pid, log):
-            for i in range(20):
-                os.pwrite(fd, bytes([i]) * 100, i * 1000)
-        os.close(fd)
-        with open(log, encoding="utf-8") as f:
-            counts[what] = sum("sync(" in line and "unfinished" not in line for line in f)
-    assert counts["dsync"] >= 20 and counts["sync"] >= 20, counts
+        counts[what] = syncs_of(mnt, log, mnt.join("alpha", what), flag)
+    mnt.umount()
+    mnt = site.mount(store, ",".join(filter(None, (OPTS, "sync"))), name="synced")
+    put(mnt.join("alpha", "warm"), b"x")
+    counts["mount"] = syncs_of(mnt, log, mnt.join("alpha", "mount"), 0)
+    assert all(counts[what] >= 20 for what in ("dsync", "sync", "mount")), counts
     assert counts["none"] < 10, counts
 
 
