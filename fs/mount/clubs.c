@@ -1,64 +1,17 @@
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <xxhash.h>
 
-#include "clubs.h"
+#include "clubs_impl.h"
 #include "fs/store/tree.h"
 #include "keyd/lib/clubname.h"
 #include "keyd/lib/keyclient.h"
 #include "keyd/lib/log.h"
 
-#define NBUCKETS 1024
-#define MAX_IDLE_CLIENTS 8
 #define REFUSED_MS 1000		/* how long a refusal is believed */
 #define LOG_EVERY_MS 1000	/* per club */
-
-/*
- * Lock order: clubs.lock, then clubs_club.lock.  Neither is held across a round trip to the key
- * daemon; clubs.lock is not held while a club is opened, written out or closed either: the
- * club is marked busy instead.
- */
-struct grant {
-	struct grant *next;
-	uid_t uid;
-	bool asking;
-	unsigned int waiters;		/* who wait for the answer; keep the grant alive */
-	unsigned int answers;		/* counts; a waiter takes the answer it waited for */
-	int err;			/* the answer: 0 granted, else -errno */
-	int64_t until_ms;		/* the answer holds so long */
-};
-
-struct clubs_club {
-	struct clubs *owner;
-	struct clubs_club *next;	/* owner->lock */
-	_Atomic unsigned int refs;	/* to 0 and from 0 only under owner->lock */
-	bool busy;			/* owner->lock: being opened or closed; owner->idle tells */
-	struct club *club;
-	struct node *root;
-
-	pthread_mutex_t lock;
-	pthread_cond_t answered;
-	struct grant *grants;		/* lock */
-	bool has_id;			/* lock */
-	uint8_t id[CLUB_ID_LEN];	/* lock until has_id, then constant */
-	int64_t log_after_ms;		/* lock */
-	char name[];
-};
-
-struct clubs {
-	struct store *store;
-	char only[CLUBNAME_MAX + 1];
-	pthread_mutex_t lock;
-	pthread_cond_t idle;			/* some club stopped being busy */
-	struct clubs_club *buckets[NBUCKETS];	/* lock */
-	size_t count;				/* lock */
-	struct keyclient *clients[MAX_IDLE_CLIENTS];	/* lock: those in no use */
-	unsigned int nclients;			/* lock */
-};
 
 static int64_t now_ms(void)
 {
@@ -89,7 +42,7 @@ static int client_take(struct clubs *cs, struct keyclient **out)
 static void client_give(struct clubs *cs, struct keyclient *kc)
 {
 	pthread_mutex_lock(&cs->lock);
-	if (cs->nclients < MAX_IDLE_CLIENTS) {
+	if (cs->nclients < CLUBS_IDLE_CLIENTS) {
 		cs->clients[cs->nclients++] = kc;
 		kc = NULL;
 	}
@@ -115,6 +68,12 @@ int clubs_new(struct store *s, const char *only, struct clubs **out)
 	return 0;
 }
 
+void clubs_on_shrink(struct clubs *cs, void (*fn)(void *arg, struct node *n), void *arg)
+{
+	cs->shrunk = fn;
+	cs->shrunk_arg = arg;
+}
+
 bool clubs_shows(const struct clubs *cs, const char *name)
 {
 	if (clubname_check(name) != 0)
@@ -125,7 +84,7 @@ bool clubs_shows(const struct clubs *cs, const char *name)
 /* The slot that holds @name, or where it would go.  Under cs->lock. */
 static struct clubs_club **slot_of(struct clubs *cs, const char *name)
 {
-	struct clubs_club **p = &cs->buckets[XXH64(name, strlen(name), 0) % NBUCKETS];
+	struct clubs_club **p = &cs->buckets[XXH64(name, strlen(name), 0) % CLUBS_BUCKETS];
 
 	while (*p && strcmp((*p)->name, name) != 0)
 		p = &(*p)->next;
@@ -160,7 +119,7 @@ static void club_shut(struct clubs_club *c)
 static void club_free(struct clubs_club *c)
 {
 	club_shut(c);
-	for (struct grant *g = c->grants, *next; g; g = next) {
+	for (struct clubs_grant *g = c->grants, *next; g; g = next) {
 		next = g->next;
 		free(g);
 	}
@@ -208,6 +167,7 @@ int clubs_get(struct clubs *cs, const char *name, struct clubs_club **out)
 
 	r = club_open(cs->store, name, &c->club);
 	if (r == 0) {
+		club_on_shrink(c->club, cs->shrunk, cs->shrunk_arg);
 		c->root = club_root(c->club);
 		r = c->root ? 0 : -ENOMEM;
 	}
@@ -230,15 +190,15 @@ struct clubs_club *clubs_ref(struct clubs_club *c)
 	return c;
 }
 
-/* Is the club unlocked, and may somebody still use it without asking? */
+/* Is the club unlocked, and frozen or may somebody still use it without asking? */
 static bool wanted(struct clubs_club *c)
 {
 	int64_t now = now_ms();
-	bool yes = false;
+	bool yes = club_frozen(c->club);
 
 	pthread_mutex_lock(&c->lock);
 	if (club_unlocked(c->club))
-		for (struct grant *g = c->grants; g && !yes; g = g->next)
+		for (struct clubs_grant *g = c->grants; g && !yes; g = g->next)
 			yes = g->err == 0 && now < g->until_ms;
 	pthread_mutex_unlock(&c->lock);
 	return yes;
@@ -270,9 +230,9 @@ struct node *clubs_root(struct clubs_club *c)
 }
 
 /* The grant of @uid, made if there is none, in the place of one that ended.  Under c->lock. */
-static struct grant *grant_of(struct clubs_club *c, uid_t uid, int64_t now)
+static struct clubs_grant *grant_of(struct clubs_club *c, uid_t uid, int64_t now)
 {
-	struct grant *g, *spare = NULL;
+	struct clubs_grant *g, *spare = NULL;
 
 	for (g = c->grants; g; g = g->next) {
 		if (g->uid == uid)
@@ -294,7 +254,7 @@ static struct grant *grant_of(struct clubs_club *c, uid_t uid, int64_t now)
 	return g;
 }
 
-static bool valid(struct clubs_club *c, const struct grant *g, int64_t now)
+static bool valid(struct clubs_club *c, const struct clubs_grant *g, int64_t now)
 {
 	return now < g->until_ms && (g->err != 0 || club_unlocked(c->club));
 }
@@ -337,7 +297,7 @@ static int ask(struct clubs_club *c, const struct clubs_actor *a, struct keyclie
 }
 
 /* Use what the daemon said: unlock, and remember it for @g.  Under c->lock. */
-static void settle(struct clubs_club *c, struct grant *g, const struct clubs_actor *a, int r,
+static void settle(struct clubs_club *c, struct clubs_grant *g, const struct clubs_actor *a, int r,
 		   struct keyclient_grant *kg)
 {
 	int64_t now = now_ms();
@@ -365,7 +325,7 @@ static void settle(struct clubs_club *c, struct grant *g, const struct clubs_act
 }
 
 /* Wait for the answer that another thread fetches for the same user.  Under c->lock. */
-static int wait_for(struct clubs_club *c, struct grant *g)
+static int wait_for(struct clubs_club *c, struct clubs_grant *g)
 {
 	unsigned int seen = g->answers;
 	int r;
@@ -382,7 +342,7 @@ int clubs_enter(struct clubs_club *c, const struct clubs_actor *a)
 {
 	struct keyclient_grant kg = { 0 };
 	int64_t now = now_ms();
-	struct grant *g;
+	struct clubs_grant *g;
 	int r = -ENOMEM;
 
 	pthread_mutex_lock(&c->lock);
@@ -421,14 +381,13 @@ bool clubs_granted(struct clubs_club *c, const struct clubs_actor *a)
 	bool yes = false;
 
 	pthread_mutex_lock(&c->lock);
-	for (struct grant *g = c->grants; g && !yes; g = g->next)
+	for (struct clubs_grant *g = c->grants; g && !yes; g = g->next)
 		yes = g->uid == a->uid && g->err == 0 && !g->asking && valid(c, g, now);
 	pthread_mutex_unlock(&c->lock);
 	return yes;
 }
 
-/* References to all clubs that are open; *n of them.  NULL if there are none. */
-static struct clubs_club **snapshot(struct clubs *cs, size_t *n)
+struct clubs_club **clubs_snapshot(struct clubs *cs, size_t *n)
 {
 	struct clubs_club **all = NULL;
 
@@ -436,7 +395,7 @@ static struct clubs_club **snapshot(struct clubs *cs, size_t *n)
 	pthread_mutex_lock(&cs->lock);
 	if (cs->count > 0)
 		all = calloc(cs->count, sizeof(struct clubs_club *));
-	for (size_t i = 0; all && i < NBUCKETS; i++)
+	for (size_t i = 0; all && i < CLUBS_BUCKETS; i++)
 		for (struct clubs_club *c = cs->buckets[i]; c; c = c->next)
 			if (!c->busy) {
 				c->refs++;
@@ -446,29 +405,37 @@ static struct clubs_club **snapshot(struct clubs *cs, size_t *n)
 	return all;
 }
 
-void clubs_tick(struct clubs *cs)
+bool clubs_usable(struct clubs_club *c)
+{
+	bool yes;
+
+	pthread_mutex_lock(&c->lock);
+	yes = club_unlocked(c->club);
+	pthread_mutex_unlock(&c->lock);
+	return yes;
+}
+
+bool clubs_tick(struct clubs *cs)
 {
 	size_t n;
-	struct clubs_club **all = snapshot(cs, &n);
+	struct clubs_club **all = clubs_snapshot(cs, &n);
+	bool frozen = false;
 
 	for (size_t i = 0; i < n; i++) {
-		bool unlocked;
-
-		pthread_mutex_lock(&all[i]->lock);
-		unlocked = club_unlocked(all[i]->club);
-		pthread_mutex_unlock(&all[i]->lock);
-		if (unlocked)
+		if (clubs_usable(all[i]))
 			club_tick(all[i]->club);	/* logs what went wrong; tried again */
+		frozen = frozen || club_frozen(all[i]->club);
 		clubs_put(all[i]);
 	}
 	free(all);
+	return frozen;
 }
 
 void clubs_free(struct clubs *cs)
 {
 	if (!cs)
 		return;
-	for (size_t i = 0; i < NBUCKETS; i++)
+	for (size_t i = 0; i < CLUBS_BUCKETS; i++)
 		for (struct clubs_club *c = cs->buckets[i], *next; c; c = next) {
 			next = c->next;
 			club_free(c);

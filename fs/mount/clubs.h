@@ -11,7 +11,8 @@
  *
  * Nothing is remembered of a daemon that does not answer: the next access tries again.
  *
- * A club without inodes is closed, and its key dropped, once no grant of it is valid.
+ * A club without inodes is closed, and its key dropped, once no grant of it is valid and it is
+ * not frozen.
  *
  * No FUSE in it.  Every function is safe from any thread.
  */
@@ -22,6 +23,7 @@
 #include <sys/types.h>
 
 #include "fs/store/club.h"
+#include "keyd/lib/clubname.h"
 
 struct clubs;
 struct clubs_club;
@@ -35,6 +37,8 @@ struct clubs_actor {
 
 /* clubs_new(): @only, if not empty, is the one club that this mount may show.  0 or -errno. */
 int clubs_new(struct store *s, const char *only, struct clubs **out);
+/* clubs_on_shrink(): club_on_shrink() for every club.  Before the first is opened. */
+void clubs_on_shrink(struct clubs *cs, void (*fn)(void *arg, struct node *n), void *arg);
 /* clubs_free(): close every club.  All inodes and handles must be gone.  NULL is fine. */
 void clubs_free(struct clubs *cs);
 
@@ -62,7 +66,34 @@ bool clubs_granted(struct clubs_club *c, const struct clubs_actor *a);
 /* clubs_shows(): is @name a club that this mount may show?  Does not look whether it exists. */
 bool clubs_shows(const struct clubs *cs, const char *name);
 
-/* clubs_tick(): write out what is dirty in memory, and close clubs that nobody needs. */
-void clubs_tick(struct clubs *cs);
+/*
+ * clubs_tick(): commit what was written, and close clubs that nobody needs.  Is a club frozen?
+ * Then its limit wants a tick every second.
+ */
+bool clubs_tick(struct clubs *cs);
+
+/*
+ * What an operator asks for, by the club's name (clubs_freeze.c).  One thread at a time.
+ *
+ * clubs_freeze(), clubs_thaw(): as club_freeze() and club_thaw(), and -ENOKEY the club is locked,
+ * -ENOENT the mount shows no such club, -EBUSY requests of before do not end.
+ * clubs_state(): 0, for a locked club with all zero; or -ENOENT.
+ * clubs_next(): the first unlocked club behind @after by bytes; false if there is none.
+ * clubs_thaw_all(): before the mount ends: who waits for a thaw must not wait for ever.
+ */
+int clubs_freeze(struct clubs *cs, const char *name, unsigned int limit_s);
+int clubs_thaw(struct clubs *cs, const char *name);
+int clubs_state(struct clubs *cs, const char *name, struct club_state *out);
+bool clubs_next(struct clubs *cs, const char *after, char name[static CLUBNAME_MAX + 1],
+		struct club_state *out);
+void clubs_thaw_all(struct clubs *cs);
+
+/*
+ * clubs_pass(): may a request that makes, moves or removes names, or changes attributes, go on
+ * in this club?  If so clubs_passed() follows when it is done.  No: the club is frozen or about
+ * to be, and such a request would hold up the thread that serves it.
+ */
+bool clubs_pass(struct clubs_club *c);
+void clubs_passed(struct clubs_club *c);
 
 #endif

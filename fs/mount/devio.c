@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #include "devio.h"
+#include "defer.h"
+#include "session.h"
 
 /*
  * A mount answers one INIT, so one slot is enough; the thread that reads the request also
@@ -18,8 +21,7 @@
 static _Atomic uint64_t init_unique;
 static _Atomic uint32_t init_offered;
 
-static void (*tell_up)(void *arg);	/* constant after devio_install() */
-static void *tell_up_arg;
+static struct devio_events tell;	/* constant after devio_install() */
 
 static _Thread_local bool kill_suidgid;
 
@@ -52,22 +54,48 @@ static bool asks_kill(uint32_t opcode, const uint8_t *body, size_t len)
 	}
 }
 
-static ssize_t devio_read(int fd, void *buf, size_t size, void *userdata)
+void devio_adopt(const uint8_t *raw, size_t len)
 {
-	const uint8_t *body = (const uint8_t *)buf + sizeof(struct fuse_in_header);
 	struct fuse_in_header h;
-	ssize_t n = read(fd, buf, size);
 
-	(void)userdata;
-	kill_suidgid = false;
-	if (n < (ssize_t)sizeof(h))
-		return n;
-	memcpy(&h, buf, sizeof(h));
-	kill_suidgid = asks_kill(h.opcode, body, (size_t)n - sizeof(h));
+	memcpy(&h, raw, sizeof(h));
+	kill_suidgid = asks_kill(h.opcode, raw + sizeof(h), len - sizeof(h));
 	if (h.opcode == FUSE_INIT) {
-		init_offered = peek_u32(body, (size_t)n - sizeof(h),
+		init_offered = peek_u32(raw + sizeof(h), len - sizeof(h),
 					offsetof(struct fuse_init_in, flags));
 		init_unique = h.unique;
+	}
+}
+
+/*
+ * A request read and not answered must not be lost: libfuse cancels its threads, but only while
+ * they wait for the next.
+ */
+static bool looked_at(struct session *s, const uint8_t *raw, size_t len)
+{
+	bool ours;
+	int old;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	devio_adopt(raw, len);
+	ours = defer_takes(s->defer, raw, len);
+	pthread_setcancelstate(old, NULL);
+	return ours;
+}
+
+static ssize_t devio_read(int fd, void *buf, size_t size, void *userdata)
+{
+	struct session *s = userdata;
+	ssize_t n;
+
+	do {
+		kill_suidgid = false;
+		n = read(fd, buf, size);
+	} while (n >= (ssize_t)sizeof(struct fuse_in_header) && looked_at(s, buf, (size_t)n));
+	if (n < 0 && errno == ENODEV) {		/* unmounted, or the connection was cut */
+		defer_gone(s->defer);
+		tell.down(tell.arg);
+		errno = ENODEV;
 	}
 	return n;
 }
@@ -93,9 +121,10 @@ static ssize_t devio_writev(int fd, struct iovec *iov, int count, void *userdata
 	ssize_t n;
 
 	(void)userdata;
-	if (init_unique && count >= 2 && iov[0].iov_len >= sizeof(h)) {
+	if (count >= 1 && iov[0].iov_len >= sizeof(h)) {
 		memcpy(&h, iov[0].iov_base, sizeof(h));
-		if (h.unique == init_unique && h.error == 0) {
+		defer_answers(h.unique);
+		if (init_unique && count >= 2 && h.unique == init_unique && h.error == 0) {
 			patch_init(&iov[1]);
 			init_unique = 0;
 			is_init = true;
@@ -103,7 +132,7 @@ static ssize_t devio_writev(int fd, struct iovec *iov, int count, void *userdata
 	}
 	n = writev(fd, iov, count);
 	if (is_init && n >= 0)
-		tell_up(tell_up_arg);
+		tell.up(tell.arg);
 	return n;
 }
 
@@ -112,11 +141,10 @@ bool devio_kill_suidgid(void)
 	return kill_suidgid;
 }
 
-int devio_install(struct fuse_session *se, void (*up)(void *arg), void *arg)
+int devio_install(struct fuse_session *se, const struct devio_events *events)
 {
 	static const struct fuse_custom_io io = { .read = devio_read, .writev = devio_writev };
 
-	tell_up = up;
-	tell_up_arg = arg;
+	tell = *events;
 	return fuse_session_custom_io(se, &io, fuse_session_fd(se));
 }

@@ -3,20 +3,36 @@
  *
  * libfuse before 3.17 neither asks the kernel for FUSE_PARALLEL_DIROPS and
  * FUSE_HANDLE_KILLPRIV_V2 nor shows, up to today, on which request the kernel wants the
- * set-id bits cleared.  Both stand in the bytes that pass here.
+ * set-id bits cleared.  Both stand in the bytes that pass here.  Requests that must wait for a
+ * thaw go no further (defer.h).
  */
 #ifndef FS_MOUNT_DEVIO_H
 #define FS_MOUNT_DEVIO_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct fuse_session;
 
 /*
- * devio_install(): after fuse_session_mount(), before the loop.  @up is called once, by the thread
- * that serves it, when kernel and daemon have agreed on INIT.  0 or -errno.
+ * Each from a thread that serves requests.  @up: kernel and daemon have agreed on INIT, once.
+ * @down: the kernel has hung up, once per thread at most.
  */
-int devio_install(struct fuse_session *se, void (*up)(void *arg), void *arg);
+struct devio_events {
+	void (*up)(void *arg);
+	void (*down)(void *arg);
+	void *arg;
+};
+
+/*
+ * devio_install(): after fuse_session_mount(), before the loop.  The session's userdata is a
+ * struct session with a struct defer.  0 or -errno.
+ */
+int devio_install(struct fuse_session *se, const struct devio_events *events);
+
+/* devio_adopt(): this thread serves the request @raw, which another has read. */
+void devio_adopt(const uint8_t *raw, size_t len);
 
 /*
  * devio_kill_suidgid(): does the request that this thread read last ask for it?  The server then

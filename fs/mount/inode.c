@@ -147,6 +147,18 @@ int inode_enter(struct inode_table *t, struct node *node, struct clubs_club *clu
 	return 0;
 }
 
+uint64_t inode_number(struct inode_table *t, struct node *node)
+{
+	struct inode *in;
+	uint64_t id;
+
+	pthread_mutex_lock(&t->lock);
+	in = node_priv(node);
+	id = in ? in->id : 0;
+	pthread_mutex_unlock(&t->lock);
+	return id;
+}
+
 void inode_forget(struct inode_table *t, uint64_t id, uint64_t n)
 {
 	struct inode **p, *gone = NULL;

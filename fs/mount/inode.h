@@ -49,6 +49,9 @@ struct inode *inode_find(struct inode_table *t, uint64_t id);
 int inode_enter(struct inode_table *t, struct node *node, struct clubs_club *club, bool is_club,
 		struct inode **out);
 
+/* inode_number(): of @node; 0 if the kernel knows nothing of it. */
+uint64_t inode_number(struct inode_table *t, struct node *node);
+
 /* inode_forget(): the kernel gives @n look-ups back. */
 void inode_forget(struct inode_table *t, uint64_t id, uint64_t n);
 

@@ -22,11 +22,13 @@
 #include "keyd/lib/log.h"
 #include "session.h"
 
-#define COMMIT_S 5
+#define FROZEN_S 1		/* how often to look at the limit of a freeze */
 #define READAHEAD_KB "1024"
 #define WAKE_MAIN SIGUSR1	/* interrupts the loop's wait; does nothing else */
 #define MOUNT_UP SIGALRM	/* tells the keeper that the mount answers */
 #define LOOP_ENDED SIGUSR2	/* tells the keeper to end */
+#define MOUNT_DOWN SIGRTMIN	/* tells the keeper that the kernel has hung up */
+#define FROZE (SIGRTMIN + 1)	/* tells the keeper that a club was frozen */
 
 static void nothing(int sig)
 {
@@ -43,6 +45,8 @@ static sigset_t ours(void)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, MOUNT_UP);
 	sigaddset(&set, LOOP_ENDED);
+	sigaddset(&set, MOUNT_DOWN);
+	sigaddset(&set, FROZE);
 	return set;
 }
 
@@ -124,30 +128,43 @@ static void end_loop(struct keeper *k)
 	}
 }
 
+/* What a signal wants.  Does the keeper go on? */
+static bool act(struct keeper *k, int sig)
+{
+	if (sig == LOOP_ENDED)
+		return false;
+	if (sig == MOUNT_UP) {
+		come_up(k);
+		return true;
+	}
+	/* Threads that serve requests may wait for a thaw, and the loop for them. */
+	session_wind_down(k->s);
+	if (sig == MOUNT_DOWN)
+		return true;
+	log_debug("%s: unmounting", strsignal(sig));
+	drain(k->s);
+	end_loop(k);
+	return false;
+}
+
 static void *keep(void *arg)
 {
-	const struct timespec commit = { .tv_sec = COMMIT_S };
 	struct keeper *k = arg;
 	sigset_t set = ours();
+	bool frozen = false;
 	int sig;
 
 	for (;;) {
-		sig = sigtimedwait(&set, NULL, &commit);
-		if (sig < 0) {
-			if (errno == EAGAIN)
-				clubs_tick(k->s->clubs);
-			continue;
-		}
-		if (sig == LOOP_ENDED)
+		const struct timespec wait = { .tv_sec = frozen ? FROZEN_S :
+							 (time_t)k->s->options->commit_s };
+
+		sig = sigtimedwait(&set, NULL, &wait);
+		if (sig == FROZE)
+			frozen = true;
+		else if (sig < 0 && errno == EAGAIN)
+			frozen = clubs_tick(k->s->clubs);
+		else if (sig >= 0 && !act(k, sig))
 			return NULL;
-		if (sig == MOUNT_UP) {
-			come_up(k);
-			continue;
-		}
-		log_debug("%s: unmounting", strsignal(sig));
-		drain(k->s);
-		end_loop(k);
-		return NULL;
 	}
 }
 
@@ -162,6 +179,20 @@ void keeper_up(void *keeper)
 	struct keeper *k = keeper;
 
 	pthread_kill(k->thread, MOUNT_UP);
+}
+
+void keeper_down(void *keeper)
+{
+	struct keeper *k = keeper;
+
+	pthread_kill(k->thread, MOUNT_DOWN);
+}
+
+void keeper_froze(void *keeper)
+{
+	struct keeper *k = keeper;
+
+	pthread_kill(k->thread, FROZE);
 }
 
 void keeper_stop(struct keeper *k)

@@ -27,8 +27,13 @@ void keeper_block(void);
 /* keeper_start(): just before the loop, by the thread that will run it.  0 or -errno. */
 int keeper_start(struct keeper *k);
 
-/* keeper_up(): tell it that the mount answers; for devio_install(). */
+/*
+ * Tell it, from any thread, that the mount answers; that the kernel has hung up; that a club was
+ * frozen, whose limit needs a look every second.
+ */
 void keeper_up(void *keeper);
+void keeper_down(void *keeper);
+void keeper_froze(void *keeper);
 
 /* keeper_stop(): after the loop; waits for the thread. */
 void keeper_stop(struct keeper *k);

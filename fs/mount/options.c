@@ -16,6 +16,7 @@
 enum kind {
 	OPT_ALLOW_OTHER,
 	OPT_CLUB,
+	OPT_COMMIT,
 	OPT_THREADS,
 	OPT_DEBUG,
 	OPT_HELP,
@@ -34,6 +35,8 @@ static const struct option_row rows[] = {
 	{ "allow_other", OPT_ALLOW_OTHER, false, "other users may use the mount, by file modes" },
 	{ "ro", OPT_KERNEL, false, "mount read-only" },
 	{ "club", OPT_CLUB, true, "=NAME  show and lock only this club" },
+	{ "commit", OPT_COMMIT, true,
+	  "=SECONDS  make writes durable so often (1..300; default 5)" },
 	{ "threads", OPT_THREADS, true, "=N  serve at most N requests at once (1..64, default 8)" },
 	{ "debug", OPT_DEBUG, false, "log every request, with names of files; use with -f" },
 	{ "help", OPT_HELP, false, "print this list" },
@@ -97,18 +100,19 @@ static const struct option_row *find_row(const char *name, bool has_value)
 	return NULL;
 }
 
-static bool set_threads(struct options *o, const char *value)
+static bool set_number(unsigned int *to, const char *what, const char *value, unsigned int max)
 {
-	char *end;
+	char *end, shown[64];
 	unsigned long n;
 
 	errno = 0;
 	n = strtoul(value, &end, 10);
-	if (errno || end == value || *end || *value == '-' || n < 1 || n > OPTIONS_THREADS_MAX) {
-		log_err(0, "threads=%s: not a number from 1 to %d", value, OPTIONS_THREADS_MAX);
+	if (errno || end == value || *end || *value == '-' || n < 1 || n > max) {
+		log_err(0, "%s=%s: not a number from 1 to %u", what,
+			log_escape(shown, sizeof(shown), value), max);
 		return false;
 	}
-	o->threads = (unsigned int)n;
+	*to = (unsigned int)n;
 	return true;
 }
 
@@ -164,7 +168,10 @@ static enum options_verdict one_option(struct options *o, char *word)
 		ok = set_club(o, value);
 		break;
 	case OPT_THREADS:
-		ok = set_threads(o, value);
+		ok = set_number(&o->threads, row->name, value, OPTIONS_THREADS_MAX);
+		break;
+	case OPT_COMMIT:
+		ok = set_number(&o->commit_s, row->name, value, OPTIONS_COMMIT_MAX);
 		break;
 	case OPT_DEBUG:
 		o->debug = true;
@@ -234,7 +241,7 @@ enum options_verdict options_parse(struct options *o, int argc, char **argv)
 	enum options_verdict v = OPTIONS_RUN;
 	int c;
 
-	*o = (struct options){ .threads = 8 };
+	*o = (struct options){ .threads = 8, .commit_s = 5 };
 	while (v == OPTIONS_RUN && (c = getopt_long(argc, argv, "o:fhVnsvN:t:", longs, NULL)) != -1)
 		switch (c) {
 		case 'o':

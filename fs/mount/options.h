@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #define OPTIONS_THREADS_MAX 64
+#define OPTIONS_COMMIT_MAX 300
 
 struct options {
 	char store[PATH_MAX];		/* absolute after options_resolve() */
@@ -15,6 +16,7 @@ struct options {
 	char club[NAME_MAX + 1];	/* empty: all clubs */
 	char kernel[256];		/* mount flags that libfuse hands to mount(2), by comma */
 	unsigned int threads;
+	unsigned int commit_s;		/* how often what was written is made durable */
 	bool foreground;
 	bool allow_other;
 	bool debug;			/* log every request: shows names, for developers */

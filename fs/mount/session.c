@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "clubs.h"
+#include "controller.h"
 #include "devio.h"
+#include "defer.h"
 #include "handle.h"
 #include "inode.h"
 #include "keeper.h"
@@ -112,6 +114,16 @@ static int check_club(struct session *s)
 	return r;
 }
 
+/* The kernel believes an answer to stat for a day, and this change is not of its making. */
+static void shrunk(void *arg, struct node *n)
+{
+	struct session *s = arg;
+	uint64_t id = s->se ? inode_number(s->inodes, n) : 0;
+
+	if (id)
+		fuse_lowlevel_notify_inval_inode(s->se, id, -1, 0);
+}
+
 static int open_store(struct session *s)
 {
 	int r = store_open(&backend_posix, s->options->store, &s->store);
@@ -120,6 +132,8 @@ static int open_store(struct session *s)
 		r = lock_store(s);
 	if (r == 0)
 		r = clubs_new(s->store, s->options->club, &s->clubs);
+	if (r == 0)
+		clubs_on_shrink(s->clubs, shrunk, s);
 	if (r == 0)
 		r = check_club(s);
 	if (r == 0)
@@ -165,6 +179,7 @@ static int add_args(const struct options *o, struct fuse_args *args)
 /* libfuse says what goes wrong here. */
 static int do_mount(struct session *s, struct keeper *k)
 {
+	const struct devio_events events = { .up = keeper_up, .down = keeper_down, .arg = k };
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	int r = add_args(s->options, &args);
 
@@ -174,7 +189,15 @@ static int do_mount(struct session *s, struct keeper *k)
 			r = -EIO;
 	}
 	fuse_opt_free_args(&args);
-	return r < 0 ? r : devio_install(s->se, keeper_up, k);
+	return r < 0 ? r : devio_install(s->se, &events);
+}
+
+void session_wind_down(struct session *s)
+{
+	controller_stop(s->controller);
+	s->controller = NULL;
+	if (s->clubs)
+		clubs_thaw_all(s->clubs);
 }
 
 static int loop(struct session *s, struct keeper *k)
@@ -187,11 +210,15 @@ static int loop(struct session *s, struct keeper *k)
 	fuse_loop_cfg_set_max_threads(config, s->options->threads);
 	fuse_loop_cfg_set_idle_threads(config, s->options->threads);
 	fuse_loop_cfg_set_clone_fd(config, 0);
-	r = keeper_start(k);
+	r = defer_new(s, &s->defer);
+	if (r == 0)
+		r = keeper_start(k);
 	if (r == 0) {
 		r = fuse_session_loop_mt(s->se, config);
 		keeper_stop(k);
 	}
+	session_wind_down(s);
+	defer_free(s->defer);
 	fuse_loop_cfg_destroy(config);
 	/* a positive number is a signal: an end like any other */
 	return r < 0 ? r : 0;
@@ -207,16 +234,22 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 	umask(0);		/* modes come from the kernel, with the user's umask applied */
 	keeper_block();
 	r = open_store(&s);
-	if (r == 0)
+	if (r == 0) {
+		/* Can do without.  Nothing can be frozen before the keeper is there to be told:
+		 * it takes a request to unlock a club. */
+		controller_start(&s, keeper_froze, &k, &s.controller);
 		r = do_mount(&s, &k);
+	}
 	if (r == 0) {
 		/* Memory reclaim in our threads must not wait for writes to ourselves. */
 		prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 		r = loop(&s, &k);
 	}
+	session_wind_down(&s);
 	if (s.se) {
 		fuse_session_unmount(s.se);
 		fuse_session_destroy(s.se);
+		s.se = NULL;
 	}
 	close_store(&s);
 	return r;

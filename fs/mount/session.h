@@ -8,8 +8,10 @@
 #include "options.h"
 
 struct clubs;
+struct controller;
 struct fuse_conn_info;
 struct fuse_session;
+struct defer;
 struct handle_table;
 struct inode_table;
 
@@ -21,6 +23,8 @@ struct session {
 	struct clubs *clubs;
 	struct inode_table *inodes;
 	struct handle_table *handles;
+	struct defer *defer;
+	struct controller *controller;	/* NULL: none; ended by the keeper, if there is one */
 };
 
 /*
@@ -29,6 +33,12 @@ struct session {
  * log what is wrong.
  */
 int session_run(const struct options *o, void (*ready)(void *arg), void *arg);
+
+/*
+ * session_wind_down(): the mount is about to end: take no more orders, thaw what is frozen, so
+ * that nobody waits in vain.  By the keeper, or after it has ended; again is fine.
+ */
+void session_wind_down(struct session *s);
 
 /* session_init(): the operation INIT, in which daemon and kernel agree on features. */
 void session_init(void *userdata, struct fuse_conn_info *conn);

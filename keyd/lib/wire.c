@@ -3,18 +3,11 @@
 
 #include "bytes.h"
 #include "wire.h"
-
-static const uint8_t wire_magic[4] = { 'K', 'Y', 'D', '1' };
+#include "wireschema.h"
 
 #define BIT(tag) (1U << (tag))
-static_assert(WIRE_TAG_END <= 32, "one bit per tag");
 
-enum wire_kind { WIRE_KIND_U32 = 1, WIRE_KIND_U64, WIRE_KIND_BYTES, WIRE_KIND_TEXT };
-
-static const struct {
-	enum wire_kind kind;
-	uint16_t min, max;
-} wire_tags[WIRE_TAG_END] = {
+static const struct wire_tag_rule wire_tags[WIRE_TAG_END] = {
 	[WIRE_SOFTWARE] = { WIRE_KIND_TEXT, 1, 31 },
 	[WIRE_CLUB] = { WIRE_KIND_TEXT, 1, 200 },
 	[WIRE_CLUB_ID] = { WIRE_KIND_BYTES, 16, 16 },
@@ -35,10 +28,7 @@ static const struct {
 	[WIRE_FEATURES] = { WIRE_KIND_U32, 4, 4 },
 };
 
-static const struct {
-	const char *name;	/* NULL: not a packet of this version */
-	uint32_t need, may;	/* tags that must, and that may also, be there */
-} wire_types[WIRE_TYPE_END] = {
+static const struct wire_type_rule wire_types[WIRE_TYPE_END] = {
 	[WIRE_HELLO] = { "HELLO", BIT(WIRE_SOFTWARE) | BIT(WIRE_FEATURES), 0 },
 	[WIRE_HELLO_OK] = { "HELLO_OK", BIT(WIRE_SOFTWARE) | BIT(WIRE_FEATURES), 0 },
 	[WIRE_GET] = { "GET", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID) | BIT(WIRE_ACTING_UID) |
@@ -56,26 +46,47 @@ static const struct {
 	[WIRE_ACTIVATE] = { "ACTIVATE", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID), 0 },
 };
 
+static const struct wire_schema wire_keyd = {
+	.magic = { 'K', 'Y', 'D', '1' },
+	.version = WIRE_PROTO_VERSION,
+	.tags = wire_tags,
+	.types = wire_types,
+	.ntags = WIRE_TAG_END,
+	.ntypes = WIRE_TYPE_END,
+};
+
 const char *wire_type_name(unsigned int type)
 {
 	return type < WIRE_TYPE_END && wire_types[type].name ? wire_types[type].name : "?";
 }
 
-void wire_init(struct wire_packet *p, enum wire_type type, uint32_t req_id)
+void wire_init_as(struct wire_packet *p, const struct wire_schema *as, unsigned int type,
+		  uint32_t req_id)
 {
 	memset(p, 0, sizeof(*p));
+	p->schema = as;
 	p->type = type;
 	p->req_id = req_id;
 }
 
-void wire_put_num(struct wire_packet *p, enum wire_tag tag, uint64_t num)
+void wire_init(struct wire_packet *p, enum wire_type type, uint32_t req_id)
+{
+	wire_init_as(p, &wire_keyd, type, req_id);
+}
+
+static bool wire_known(const struct wire_schema *as, unsigned int type)
+{
+	return type < as->ntypes && as->types[type].name;
+}
+
+void wire_put_num(struct wire_packet *p, unsigned int tag, uint64_t num)
 {
 	p->present |= BIT(tag);
 	p->field[tag].num = num;
-	p->field[tag].len = wire_tags[tag].max;
+	p->field[tag].len = p->schema->tags[tag].max;
 }
 
-void wire_put_bytes(struct wire_packet *p, enum wire_tag tag, const void *bytes, size_t len)
+void wire_put_bytes(struct wire_packet *p, unsigned int tag, const void *bytes, size_t len)
 {
 	p->present |= BIT(tag);
 	p->field[tag].bytes = bytes;
@@ -85,19 +96,20 @@ void wire_put_bytes(struct wire_packet *p, enum wire_tag tag, const void *bytes,
 
 static bool wire_fields_fit(const struct wire_packet *p)
 {
-	uint32_t need = wire_types[p->type].need;
+	const struct wire_type_rule *t = &p->schema->types[p->type];
 
-	return (p->present & need) == need && !(p->present & ~(need | wire_types[p->type].may));
+	return (p->present & t->need) == t->need && !(p->present & ~(t->need | t->may));
 }
 
 /* Check a field's size, and its bytes where they are text. */
-static bool wire_value_ok(unsigned int tag, const uint8_t *bytes, size_t len)
+static bool wire_value_ok(const struct wire_schema *as, unsigned int tag, const uint8_t *bytes,
+			  size_t len)
 {
-	if (tag == 0 || tag >= WIRE_TAG_END)
+	if (tag == 0 || tag >= as->ntags || !as->tags[tag].kind)
 		return false;
-	if (len < wire_tags[tag].min || len > wire_tags[tag].max)
+	if (len < as->tags[tag].min || len > as->tags[tag].max)
 		return false;
-	return wire_tags[tag].kind != WIRE_KIND_TEXT || !memchr(bytes, 0, len);
+	return as->tags[tag].kind != WIRE_KIND_TEXT || !memchr(bytes, 0, len);
 }
 
 static int wire_decode_body(const uint8_t *raw, size_t len, struct wire_packet *p)
@@ -114,9 +126,10 @@ static int wire_decode_body(const uint8_t *raw, size_t len, struct wire_packet *
 		tag = get_be16(raw + off);
 		vlen = get_be16(raw + off + 2);
 		off += 4;
-		if (tag <= last || vlen > len - off || !wire_value_ok(tag, raw + off, vlen))
+		if (tag <= last || vlen > len - off ||
+		    !wire_value_ok(p->schema, tag, raw + off, vlen))
 			return -EPROTO;
-		switch (wire_tags[tag].kind) {
+		switch (p->schema->tags[tag].kind) {
 		case WIRE_KIND_U32:
 			p->field[tag].num = get_be32(raw + off);
 			break;
@@ -136,24 +149,25 @@ static int wire_decode_body(const uint8_t *raw, size_t len, struct wire_packet *
 	return 0;
 }
 
-int wire_decode(const uint8_t *raw, size_t len, struct wire_packet *out)
+int wire_decode_as(const struct wire_schema *as, const uint8_t *raw, size_t len,
+		   struct wire_packet *out)
 {
 	struct wire_packet p;
 	int r;
 
 	if (len < WIRE_HDR_SIZE || len > WIRE_PACKET_MAX)
 		return -EPROTO;
-	if (memcmp(raw + WIRE_HDR_MAGIC, wire_magic, sizeof(wire_magic)) != 0)
+	if (memcmp(raw + WIRE_HDR_MAGIC, as->magic, sizeof(as->magic)) != 0)
 		return -EPROTO;
-	if (raw[WIRE_HDR_VERSION] != WIRE_PROTO_VERSION)
+	if (raw[WIRE_HDR_VERSION] != as->version)
 		return -ENOTSUP;
 	if (get_be16(raw + WIRE_HDR_FLAGS) != 0)
 		return -EPROTO;
 	if (get_be32(raw + WIRE_HDR_BODY_LEN) != len - WIRE_HDR_SIZE)
 		return -EPROTO;
-	if (raw[WIRE_HDR_TYPE] >= WIRE_TYPE_END || !wire_types[raw[WIRE_HDR_TYPE]].name)
+	if (!wire_known(as, raw[WIRE_HDR_TYPE]))
 		return -EPROTO;
-	wire_init(&p, (enum wire_type)raw[WIRE_HDR_TYPE], get_be32(raw + WIRE_HDR_REQ_ID));
+	wire_init_as(&p, as, raw[WIRE_HDR_TYPE], get_be32(raw + WIRE_HDR_REQ_ID));
 	r = wire_decode_body(raw + WIRE_HDR_SIZE, len - WIRE_HDR_SIZE, &p);
 	if (r < 0)
 		return r;
@@ -163,9 +177,14 @@ int wire_decode(const uint8_t *raw, size_t len, struct wire_packet *out)
 	return 0;
 }
 
-static void wire_encode_value(unsigned int tag, const struct wire_field *f, uint8_t *at)
+int wire_decode(const uint8_t *raw, size_t len, struct wire_packet *out)
 {
-	switch (wire_tags[tag].kind) {
+	return wire_decode_as(&wire_keyd, raw, len, out);
+}
+
+static void wire_encode_value(enum wire_kind kind, const struct wire_field *f, uint8_t *at)
+{
+	switch (kind) {
 	case WIRE_KIND_U32:
 		put_be32(at, (uint32_t)f->num);
 		break;
@@ -181,30 +200,31 @@ static void wire_encode_value(unsigned int tag, const struct wire_field *f, uint
 
 int wire_encode(const struct wire_packet *p, uint8_t *raw, size_t size)
 {
+	const struct wire_schema *as = p->schema;
 	size_t off = WIRE_HDR_SIZE;
 
-	if (p->type >= WIRE_TYPE_END || !wire_types[p->type].name || !wire_fields_fit(p))
+	if (!wire_known(as, p->type) || !wire_fields_fit(p))
 		return -EINVAL;
 	if (size < WIRE_HDR_SIZE)
 		return -EMSGSIZE;
-	for (unsigned int tag = 1; tag < WIRE_TAG_END; tag++) {
+	for (unsigned int tag = 1; tag < as->ntags; tag++) {
 		const struct wire_field *f = &p->field[tag];
 
-		if (!wire_has(p, (enum wire_tag)tag))
+		if (!wire_has(p, tag))
 			continue;
-		if (!wire_value_ok(tag, f->bytes, f->len))
+		if (!wire_value_ok(as, tag, f->bytes, f->len))
 			return -EINVAL;
-		if (wire_tags[tag].kind == WIRE_KIND_U32 && f->num > UINT32_MAX)
+		if (as->tags[tag].kind == WIRE_KIND_U32 && f->num > UINT32_MAX)
 			return -EINVAL;
 		if (size - off < 4U + f->len)
 			return -EMSGSIZE;
 		put_be16(raw + off, (uint16_t)tag);
 		put_be16(raw + off + 2, f->len);
-		wire_encode_value(tag, f, raw + off + 4);
+		wire_encode_value(as->tags[tag].kind, f, raw + off + 4);
 		off += 4U + f->len;
 	}
-	memcpy(raw + WIRE_HDR_MAGIC, wire_magic, sizeof(wire_magic));
-	raw[WIRE_HDR_VERSION] = WIRE_PROTO_VERSION;
+	memcpy(raw + WIRE_HDR_MAGIC, as->magic, sizeof(as->magic));
+	raw[WIRE_HDR_VERSION] = as->version;
 	raw[WIRE_HDR_TYPE] = (uint8_t)p->type;
 	put_be16(raw + WIRE_HDR_FLAGS, 0);
 	put_be32(raw + WIRE_HDR_REQ_ID, p->req_id);

@@ -89,6 +89,11 @@ enum wire_code {
 	WIRE_CODE_END,
 };
 
+#define WIRE_TAGS_MAX 32
+static_assert(WIRE_TAG_END <= WIRE_TAGS_MAX, "one bit per tag");
+
+struct wire_schema;
+
 /* A number, or bytes that belong to somebody else: after decoding, to the packet's buffer. */
 struct wire_field {
 	uint64_t num;
@@ -97,18 +102,19 @@ struct wire_field {
 };
 
 struct wire_packet {
-	enum wire_type type;
+	const struct wire_schema *schema;
+	unsigned int type;	/* enum wire_type */
 	uint32_t req_id;
 	uint32_t present;	/* bit 1 << tag for each field that is there */
-	struct wire_field field[WIRE_TAG_END];
+	struct wire_field field[WIRE_TAGS_MAX];
 };
 
 /* wire_init(): an empty packet; wire_put_*(): set a field.  @bytes must outlive the packet. */
 void wire_init(struct wire_packet *p, enum wire_type type, uint32_t req_id);
-void wire_put_num(struct wire_packet *p, enum wire_tag tag, uint64_t num);
-void wire_put_bytes(struct wire_packet *p, enum wire_tag tag, const void *bytes, size_t len);
+void wire_put_num(struct wire_packet *p, unsigned int tag, uint64_t num);
+void wire_put_bytes(struct wire_packet *p, unsigned int tag, const void *bytes, size_t len);
 
-static inline bool wire_has(const struct wire_packet *p, enum wire_tag tag)
+static inline bool wire_has(const struct wire_packet *p, unsigned int tag)
 {
 	return p->present >> tag & 1;
 }

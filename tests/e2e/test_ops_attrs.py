@@ -481,3 +481,21 @@ def test_blocks_tell_what_the_disk_holds(d):
     os.fsync(fd)
     os.close(fd)
     assert 100 * 4096 <= os.stat(d / "f").st_blocks * 512 <= 110 * 4096
+
+
+def test_setting_an_attribute_leaves_the_mtime_alone(place, d):
+    """Also what is written to the store for it, later, must not show through."""
+    put(d / "closed", b"x" * 5000)
+    put(d / "open", b"x" * 5000)
+    for name in ("closed", "open"):
+        os.utime(d / name, (1000, 2000))
+    place.remount()
+    fd = os.open(d / "open", os.O_RDWR)
+    for name in ("closed", "open"):
+        os.setxattr(d / name, "user.note", b"n")
+        assert os.stat(d / name).st_mtime == 2000
+    os.close(fd)
+    place.remount()
+    for name in ("closed", "open"):
+        assert os.stat(d / name).st_mtime == 2000
+        assert os.getxattr(d / name, "user.note") == b"n"

@@ -15,5 +15,6 @@ int fuzz_name(const uint8_t *in, size_t len);
 int fuzz_xattr(const uint8_t *in, size_t len);
 int fuzz_geom(const uint8_t *in, size_t len);
 int fuzz_wire(const uint8_t *in, size_t len);
+int fuzz_control(const uint8_t *in, size_t len);
 
 #endif

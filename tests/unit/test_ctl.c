@@ -10,8 +10,9 @@ static int ctl_nothing(const struct ctl_args *args)
 	return CTL_DONE;
 }
 
-static const struct ctl_command two = { "two", "A [B] [--json]", "", ctl_nothing, 1, 2, true };
-static const struct ctl_command any = { "any", "A...", "", ctl_nothing, 1, -1, false };
+static const struct ctl_command two = { "two", "A [B] [--json]", "", ctl_nothing, 1, 2, true,
+					NULL };
+static const struct ctl_command any = { "any", "A...", "", ctl_nothing, 1, -1, false, NULL };
 
 /* Parse a line of at most seven words, the first being the command. */
 static bool parse(const struct ctl_command *cmd, const char *line, struct ctl_args *out)
@@ -61,6 +62,40 @@ Test(ctl, refuses_wrong_counts_and_unknown_options)
 	cr_assert(!parse(&any, "any x --json", &a));
 	cr_assert(parse(&any, "any 1 2 3 4 5 6", &a));
 	cr_assert(parse(&any, "any -", &a));
+}
+
+Test(ctl, takes_the_value_of_the_commands_own_option)
+{
+	static const struct ctl_command own = { "own", "A", "", ctl_nothing, 1, 1, true,
+						"--limit" };
+	struct ctl_args a;
+
+	cr_assert(parse(&own, "own x --limit 5", &a));
+	cr_assert_str_eq(a.value, "5");
+	cr_assert_eq(a.count, 1);
+	cr_assert(parse(&own, "own --limit=7 x --json", &a));
+	cr_assert_str_eq(a.value, "7");
+	cr_assert(parse(&own, "own x", &a));
+	cr_assert_null(a.value);
+	cr_assert(!parse(&own, "own x --limit", &a));
+	cr_assert(!parse(&own, "own x --limits 5", &a));
+	cr_assert(!parse(&two, "two x --limit 5", &a));
+}
+
+Test(ctl, reads_numbers_and_nothing_else)
+{
+	unsigned long n = 0;
+
+	cr_assert(ctl_number("600", 1, 600, &n));
+	cr_assert_eq(n, 600);
+	cr_assert(!ctl_number("601", 1, 600, &n));
+	cr_assert(!ctl_number("0", 1, 600, &n));
+	cr_assert(!ctl_number("-1", 0, 600, &n));
+	cr_assert(!ctl_number(" 1", 0, 600, &n));
+	cr_assert(!ctl_number("", 0, 600, &n));
+	cr_assert(!ctl_number("1s", 0, 600, &n));
+	cr_assert(!ctl_number("99999999999999999999", 0, 600, &n));
+	cr_assert_eq(n, 600);
 }
 
 Test(ctl, escapes_names_of_any_length)

@@ -7,6 +7,8 @@
 int cmd_init(const struct ctl_args *args);
 int cmd_add(const struct ctl_args *args);
 int cmd_list(const struct ctl_args *args);
+int cmd_freeze(const struct ctl_args *args);
+int cmd_thaw(const struct ctl_args *args);
 int cmd_status(const struct ctl_args *args);
 
 #endif

@@ -1,12 +1,29 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <sodium.h>
 
 #include "ctl.h"
 #include "keyd/lib/log.h"
+
+/* "--option VALUE" or "--option=VALUE" at argv[*i]?  A missing value leaves out->value NULL. */
+static bool own_option(const struct ctl_command *cmd, char **argv, int *i, struct ctl_args *out)
+{
+	size_t len = cmd->option ? strlen(cmd->option) : 0;
+
+	if (!len || strncmp(argv[*i], cmd->option, len) != 0)
+		return false;
+	if (argv[*i][len] == '=')
+		out->value = argv[*i] + len + 1;
+	else if (argv[*i][len] == '\0')
+		out->value = argv[*i + 1] ? argv[++*i] : NULL;
+	else
+		return false;
+	return true;
+}
 
 bool ctl_parse(const struct ctl_command *cmd, int argc, char **argv, struct ctl_args *out)
 {
@@ -19,6 +36,11 @@ bool ctl_parse(const struct ctl_command *cmd, int argc, char **argv, struct ctl_
 			options = false;
 		} else if (options && cmd->json && strcmp(argv[i], "--json") == 0) {
 			out->json = true;
+		} else if (options && own_option(cmd, argv, &i, out)) {
+			if (out->value)
+				continue;
+			log_err(0, "%s: %s needs a value", cmd->name, cmd->option);
+			return false;
 		} else if (options && argv[i][0] == '-' && argv[i][1]) {
 			log_err(0, "%s: unknown option '%s'", cmd->name, ctl_name(argv[i]));
 			return false;
@@ -33,6 +55,21 @@ bool ctl_parse(const struct ctl_command *cmd, int argc, char **argv, struct ctl_
 	log_err(0, "%s: %s", cmd->name, n < cmd->min ? "an argument is missing"
 						     : "too many arguments");
 	return false;
+}
+
+bool ctl_number(const char *text, unsigned long min, unsigned long max, unsigned long *out)
+{
+	unsigned long n;
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (errno || *end || n < min || n > max)
+		return false;
+	*out = n;
+	return true;
 }
 
 const char *ctl_name(const char *name)

@@ -24,6 +24,7 @@ enum ctl_exit {			/* an interface: never renumbered */
 
 struct ctl_args {
 	bool json;
+	const char *value;	/* of the command's own option; NULL: not given */
 	int count;
 	char **words;		/* the words behind the command's name; ends with NULL */
 };
@@ -33,10 +34,14 @@ struct ctl_command {
 	int (*run)(const struct ctl_args *args);
 	int min, max;		/* number of words; max -1: any */
 	bool json;		/* takes --json */
+	const char *option;	/* an option of its own that takes a value; NULL: none */
 };
 
 /* ctl_parse(): check @argv, [0] being the command's name.  False after a message if it is wrong. */
 bool ctl_parse(const struct ctl_command *cmd, int argc, char **argv, struct ctl_args *out);
+
+/* ctl_number(): a whole number from @min to @max, in decimal.  False if @text is none. */
+bool ctl_number(const char *text, unsigned long min, unsigned long max, unsigned long *out);
 
 /* ctl_name(): log_escape() into static memory of this thread; valid until the next but one. */
 const char *ctl_name(const char *name);

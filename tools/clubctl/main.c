@@ -11,13 +11,19 @@
 
 static const struct ctl_command commands[] = {
 	{ "init", "STORE", "make an empty store in a new or empty directory",
-	  cmd_init, 1, 1, false },
+	  cmd_init, 1, 1, false, NULL },
 	{ "add", "STORE CLUB...", "make clubs, each with a key of its own in the key daemon",
-	  cmd_add, 2, -1, false },
+	  cmd_add, 2, -1, false, NULL },
 	{ "list", "STORE [--json]", "the clubs of a store, sorted; needs no key",
-	  cmd_list, 1, 1, true },
-	{ "status", "[STORE] [--json]", "is the key daemon up; who has the store mounted",
-	  cmd_status, 0, 1, true },
+	  cmd_list, 1, 1, true, NULL },
+	{ "freeze", "STORE CLUB [--limit SECONDS] [--json]",
+	  "keep the files of an unlocked club from changing, for a copy; 600 seconds at most",
+	  cmd_freeze, 2, 2, true, "--limit" },
+	{ "thaw", "STORE CLUB [--json]", "end that; fails if it had ended before",
+	  cmd_thaw, 2, 2, true, NULL },
+	{ "status", "[STORE] [--json]",
+	  "is the key daemon up; who has the store mounted; how do its unlocked clubs stand",
+	  cmd_status, 0, 1, true, NULL },
 };
 static const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 
