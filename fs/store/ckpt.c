@@ -58,8 +58,7 @@ int ckpt_sync_files(struct club *c, const struct ckpt_item *items, size_t n)
 	if (n > SYNC_ONE_BY_ONE)
 		return c->b->ops->syncfs(c->b, store_clubs_fd(c->store));
 	for (size_t i = 0; r == 0 && i < n; i++)
-		r = items[i].file ? c->b->ops->fsync(c->b, file_fd(items[i].file))
-				  : sync_closed(c, &items[i]);
+		r = items[i].file ? file_sync_place(items[i].file) : sync_closed(c, &items[i]);
 	return r;
 }
 

@@ -63,15 +63,11 @@ void club_moved_durably(struct club *c, uint64_t moves)
 
 	while (was < moves && !atomic_compare_exchange_weak(&c->moves_durable, &was, moves))
 		;
-	/* whoever is touched from now on sees the same numbers, or sets it again */
-	if (moves == atomic_load(&c->moves))
-		atomic_store(&c->unsafe_path, false);
 }
 
-/* What streamed to its place before now becomes durable, and the journal says so. */
-static int commit_streams(struct club *c)
+/* What streamed to its place up to record @seq becomes durable, and the journal says so. */
+static int commit_streams(struct club *c, uint64_t seq)
 {
-	uint64_t seq = journal_seq(c->life.j);
 	struct ckpt_item *items;
 	struct node **list;
 	size_t n = live_list(c, true, &list);
@@ -96,6 +92,20 @@ static int commit_streams(struct club *c)
 	return r;
 }
 
+/* The links of files become durable whose paths in the journal may not be those on disk. */
+static int commit_paths(struct club *c)
+{
+	uint64_t seq = journal_seq(c->life.j);
+	int r;
+
+	atomic_store(&c->unsafe_path, false);
+	r = live_sync(c);
+	/* what streamed before this record was synced by an earlier commit, or is by this one */
+	if (r == 0 && atomic_load(&c->nstreamed) > 0)
+		return commit_streams(c, seq);
+	return r < 0 ? r : ckpt_number(c->life.j, JREC_COMMIT, seq);
+}
+
 /*
  * One after the other up to the journal's own sync: whoever finds nothing left to sync must know
  * that it is durable, not that another thread is about to.
@@ -107,10 +117,10 @@ static int commit_begin(struct club *c)
 	if (journal_failed(c->life.j))
 		return -EROFS;
 	pthread_mutex_lock(&c->commit_lock);
-	if (atomic_load(&c->unsafe_path) || !store_ordered(c->store))
-		r = live_sync(c);
+	if (atomic_load(&c->unsafe_path))
+		r = commit_paths(c);
 	if (r == 0 && atomic_load(&c->nstreamed) > 0)
-		r = commit_streams(c);
+		r = commit_streams(c, journal_seq(c->life.j));
 	pthread_mutex_unlock(&c->commit_lock);
 	return r;
 }
@@ -152,7 +162,9 @@ static struct ckpt_item *collect(struct club *c, size_t *n)
 			continue;
 		}
 		items[i].node = list[i];
+		pthread_mutex_lock(&list[i]->lock);
 		items[i].file = list[i]->file;	/* nobody closes it while the gate is closed */
+		pthread_mutex_unlock(&list[i]->lock);
 		items[i].fresh = list[i]->fresh;
 		memcpy(items[i].id, list[i]->live_id, FILEHDR_ID_LEN);
 	}
@@ -400,13 +412,19 @@ static int thaw(struct club *c)
 	return r;
 }
 
-static int break_freeze(struct club *c, const char *why)
+/* The freeze ends by itself: its time is up (@late), or its journal full. */
+static int break_freeze(struct club *c, bool late)
 {
+	const char *why = late ? "as its time is up" : "as its journal is full";
 	char shown[4 * CLUBNAME_MAX + 1];
 	int r;
 
 	gate_close(&c->life.gate);
-	r = c->life.frozen ? thaw(c) : 0;
+	if (!c->life.frozen || (late && now_s() < atomic_load(&c->thaw_at))) {
+		gate_open(&c->life.gate, c->life.frozen);	/* ended, or begun anew, meanwhile */
+		return 0;
+	}
+	r = thaw(c);
 	if (r == 0)
 		c->broken = true;
 	gate_open(&c->life.gate, c->life.frozen);
@@ -422,7 +440,7 @@ static int full(void *arg)
 	struct club *c = arg;
 
 	if (club_frozen(c))
-		return break_freeze(c, "as its journal is full");
+		return break_freeze(c, false);
 	return club_checkpoint(c);
 }
 
@@ -432,11 +450,11 @@ int club_tick(struct club *c)
 	int r;
 
 	if (club_frozen(c) && now_s() >= atomic_load(&c->thaw_at))
-		return break_freeze(c, "as its time is up");
+		return break_freeze(c, true);
 	r = club_commit(c);
 	gate_enter(&c->life.gate, GATE_CONTENTS);
 	due = c->life.j && !c->life.frozen && c->nlive > 0 &&
-	      (atomic_load(&c->life.wasteful) || ++c->ticks >= TICKS_MAX || c->nlive > LIVE_MAX / 2 ||
+	      (atomic_load(&c->life.wasteful) || ++c->ticks >= TICKS_MAX || c->nlive > LIFE_FILES / 2 ||
 	       journal_bytes(c->life.j) > JOURNAL_MAX / 2);
 	gate_leave(&c->life.gate);
 	return r == 0 && due ? club_checkpoint(c) : r;
@@ -552,8 +570,9 @@ void club_state(struct club *c, struct club_state *out)
 {
 	int64_t left = atomic_load(&c->thaw_at) - now_s();
 
-	*out = (struct club_state){ .unlocked = club_unlocked(c), .journal_max = JOURNAL_MAX };
+	*out = (struct club_state){ .unlocked = club_unlocked(c) };
 	gate_enter(&c->life.gate, GATE_CONTENTS);
+	out->journal_max = c->life.frozen ? JOURNAL_MAX_FROZEN : JOURNAL_MAX;
 	out->frozen = c->life.frozen;
 	out->readonly = atomic_load(&c->life.readonly);
 	out->thaw_in_s = c->life.frozen && left > 0 ? (unsigned int)left : 0;

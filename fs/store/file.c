@@ -278,13 +278,20 @@ int file_seal_header(struct file *f)
 int file_write_meta(struct file *f)
 {
 	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, f->mtime };
-	int r = pages_write(&f->pages);
+	struct stat st;
+	int r = 0;
 
+	if (!f->own_mtime) {	/* its bytes did not change, so its time must not */
+		r = f->b->ops->fstat(f->b, f->fd, &st);
+		ts[1] = st.st_mtim;
+	}
+	if (r == 0)
+		r = pages_write(&f->pages);
 	if (r == 0)
 		r = backend_pwrite_all(f->b, f->fd, f->page0, GEOM_PAGE, 0);
 	if (r == 0)	/* also gives back the room that was taken behind the end */
 		r = f->b->ops->ftruncate(f->b, f->fd, geom_cipher_size(f->hdr.size));
-	if (r == 0 && f->own_mtime)
+	if (r == 0)
 		r = f->b->ops->futimens(f->b, f->fd, ts);
 	return r;
 }
@@ -354,6 +361,16 @@ static int sync_logged(struct file *f, bool datasync)
 	}
 	gate_leave(&l->gate);
 	return r == -EROFS ? -EIO : r;
+}
+
+int file_sync_place(struct file *f)
+{
+	int r;
+
+	pthread_rwlock_rdlock(&f->lock);	/* keeps the descriptor */
+	r = f->b->ops->fsync(f->b, f->fd);
+	pthread_rwlock_unlock(&f->lock);
+	return r;
 }
 
 int file_sync(struct file *f, bool datasync)

@@ -15,6 +15,8 @@
 int file_images(struct file *f);
 /* file_place(): write everything to its place.  Again after an error is fine. */
 int file_place(struct file *f);
+/* file_sync_place(): what was written to its place is durable. */
+int file_sync_place(struct file *f);
 /* file_placed(): it is durable there.  The journal may be forgotten.  True: the space that the file
  * takes may have become less. */
 bool file_placed(struct file *f);

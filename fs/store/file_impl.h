@@ -96,7 +96,7 @@ int file_write_out(struct file *f);
 void file_put_inline(struct file *f, const struct jrec_xattr *x);
 
 /* file_load_block(): one block into @out; what lies beyond its stored length, or in a hole, is
- * zero.  *@bad (may be NULL): the error is the block's own, not that of a page above it. */
+ * zero.  *@bad (may be NULL): its bytes are there, but not what was written. */
 int file_load_block(struct file *f, uint64_t block, uint8_t out[static BLK], bool *bad);
 
 /* file_trim_pages(): drop clean index pages when there are too many.  Without the lock. */

@@ -65,8 +65,8 @@ int file_load_block(struct file *f, uint64_t block, uint8_t out[static BLK], boo
 	r = read_stored(f, block, stored, len);
 	if (r == 0)
 		r = open_block(f, block, entry, stored, len, out);
-	if (bad)
-		*bad = r < 0;
+	if (bad)	/* a disk that does not read just now may read again */
+		*bad = r == -EBADMSG;
 	return r;
 }
 

@@ -353,7 +353,8 @@ int journal_claim(struct journal *j, size_t bytes, size_t images)
 		return -EROFS;
 	pthread_mutex_lock(&j->lock);
 	end = j->pos + j->claimed + bytes + images * IMAGE_ROOM + SLACK;
-	if (end > JOURNAL_MAX && j->pos > JREC_FIRST)
+	if (end > (journal_is_frozen(j) ? JOURNAL_MAX_FROZEN : JOURNAL_MAX) &&
+	    j->pos > JREC_FIRST)
 		r = -EAGAIN;
 	else
 		r = zero_ahead(j, end);

@@ -24,6 +24,7 @@
 #include "fs/store/jrec.h"
 
 #define JOURNAL_MAX ((uint64_t)64 << 20)	/* a checkpoint comes before it is longer */
+#define JOURNAL_MAX_FROZEN ((uint64_t)1 << 30)	/* or the end of a freeze */
 
 struct journal;
 

@@ -248,12 +248,16 @@ int jrec_image_decode(const uint8_t *raw, size_t len, struct jrec_image *out)
 	return 0;
 }
 
-int jrec_path_decode(const uint8_t *raw, size_t len, char path[static JREC_PATH_MAX + 1])
+int jrec_path_decode(const uint8_t *raw, size_t len, uint32_t *flags,
+		     char path[static JREC_PATH_MAX + 1])
 {
 	const char *s = (const char *)raw + JPATH_HEAD;
 
 	if (len <= JPATH_HEAD || len - JPATH_HEAD > JREC_PATH_MAX ||
 	    memchr(s, '\0', len - JPATH_HEAD))
+		return -EUCLEAN;
+	*flags = get_le32(raw + JPATH_FLAGS);
+	if (*flags & ~JPATH_UNSAFE)
 		return -EUCLEAN;
 	memcpy(path, s, len - JPATH_HEAD);
 	path[len - JPATH_HEAD] = '\0';

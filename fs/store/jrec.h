@@ -168,10 +168,15 @@ struct jrec_image {
 void jrec_image_encode(const struct jrec_image *i, uint8_t raw[static JIMG_PAGE]);
 int jrec_image_decode(const uint8_t *raw, size_t len, struct jrec_image *out);
 
-/* JREC_PATH: file id, then the path from tree/ on, as it stands in the store, not terminated. */
-#define JPATH_HEAD FILEHDR_ID_LEN
+enum {				/* off  len  JREC_PATH				*/
+	JPATH_ID = 0,		/*   0   16  file id				*/
+	JPATH_FLAGS = 16,	/*  16    4  1: names had moved that were not durable yet */
+	JPATH_HEAD = 20,	/* then the path from tree/ on, as it stands in the store */
+};
+#define JPATH_UNSAFE 1u
 /* jrec_path_decode(): @path gets the path, terminated.  -EUCLEAN also for one that leaves tree/. */
-int jrec_path_decode(const uint8_t *raw, size_t len, char path[static JREC_PATH_MAX + 1]);
+int jrec_path_decode(const uint8_t *raw, size_t len, uint32_t *flags,
+		     char path[static JREC_PATH_MAX + 1]);
 
 /* jrec_stored_len(): bytes that @block takes in a file of @size bytes, which reaches into it. */
 size_t jrec_stored_len(uint64_t size, uint64_t block);

@@ -17,6 +17,9 @@
 #include "fs/store/gate.h"
 #include "fs/store/journal.h"
 
+#define LIFE_FILES 1024		/* so many files are changed, then comes a checkpoint */
+#define LIFE_FILES_FROZEN 4096	/* or the end of the freeze */
+
 struct life {
 	struct gate gate;
 	pthread_mutex_t start_lock;	/* begins a life only once; taken inside the gate */
@@ -26,6 +29,7 @@ struct life {
 	_Atomic uint64_t number;	/* of the life; 0 before the first */
 	atomic_size_t images;		/* pages of metadata that the next checkpoint will log */
 	atomic_uint since_sync;		/* updates logged since somebody asked for a sync */
+	atomic_size_t files;		/* changed in this life */
 	atomic_bool wasteful;		/* a checkpoint would give back much space */
 	atomic_bool readonly;		/* nothing may change: a feature, or the journal failed */
 

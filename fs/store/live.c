@@ -10,6 +10,7 @@
 #include "fs/store/dirscan.h"
 #include "fs/store/mutant.h"
 #include "fs/store/tree.h"
+#include "keyd/lib/bytes.h"
 #include "keyd/lib/clubname.h"
 
 #define B64 sodium_base64_VARIANT_URLSAFE_NO_PADDING
@@ -103,7 +104,7 @@ void live_add(struct node *n, const uint8_t id[static FILEHDR_ID_LEN], bool fres
 		if (c->live)
 			c->live->live_prev = &n->live_next;
 		c->live = n;
-		c->nlive++;
+		atomic_store(&c->life.files, ++c->nlive);
 	}
 	pthread_mutex_unlock(&c->table_lock);
 }
@@ -122,7 +123,7 @@ static bool unlist(struct node *n, char name[static LIVE_NAME_MAX])
 		if (n->live_next)
 			n->live_next->live_prev = n->live_prev;
 		n->live = n->fresh = false;
-		c->nlive--;
+		atomic_store(&c->life.files, --c->nlive);
 		if (atomic_exchange(&n->streamed, false))
 			c->nstreamed--;
 	}
@@ -167,8 +168,8 @@ size_t live_list(struct club *c, bool streamed, struct node ***out)
 	return n;
 }
 
-/* Log where the file lies in the tree.  ns is held. */
-static int log_path(struct node *n, const uint8_t *id)
+/* Log where the file lies in the tree; @unsafe: on disk that may be elsewhere.  ns is held. */
+static int log_path(struct node *n, const uint8_t *id, bool unsafe)
 {
 	struct club *c = n->club;
 	char *path = malloc(JREC_PATH_MAX + 1);
@@ -183,7 +184,8 @@ static int log_path(struct node *n, const uint8_t *id)
 	r = rec ? 0 : -ENOMEM;
 	if (r < 0)
 		goto out;
-	memcpy(rec + JREC_HEAD, id, FILEHDR_ID_LEN);
+	memcpy(rec + JREC_HEAD + JPATH_ID, id, FILEHDR_ID_LEN);
+	put_le32(rec + JREC_HEAD + JPATH_FLAGS, unsafe ? JPATH_UNSAFE : 0);
 	memcpy(rec + JREC_HEAD + JPATH_HEAD, path, len);
 	r = journal_append(c->life.j, JREC_PATH, rec, JPATH_HEAD + len, NULL, NULL);
 out:
@@ -212,7 +214,7 @@ static int touch(void *arg)
 	struct node *n = arg;
 	struct club *c = n->club;
 	uint8_t id[FILEHDR_ID_LEN];
-	bool live;
+	bool live, unsafe;
 	int r = 0;
 
 	memcpy(id, file_id(n->file), sizeof(id));	/* whoever changes it has it open */
@@ -223,9 +225,11 @@ static int touch(void *arg)
 	if (!live && n->dead) {
 		r = 1;
 	} else if (!live) {
-		r = log_path(n, id);
-		if (atomic_load(&c->moves) != atomic_load(&c->moves_durable))
+		unsafe = !c->life.frozen && (!store_ordered(c->store) ||
+			 atomic_load(&c->moves) != atomic_load(&c->moves_durable));
+		if (unsafe)
 			atomic_store(&c->unsafe_path, true);
+		r = log_path(n, id, unsafe);
 		if (r == 0 && !c->life.frozen && !MUTANT(MUTANT_NO_LIVE_LINK))
 			r = make_link(n, id);
 		if (r == 0)

@@ -22,7 +22,6 @@
 #include "fs/store/club_impl.h"
 
 #define LIVE_NAME_MAX 32	/* of an entry, with its NUL */
-#define LIVE_MAX 1024		/* more of them, and a checkpoint is due */
 
 extern const struct file_owner live_owner;	/* of files of nodes; @arg is the node */
 

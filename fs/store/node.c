@@ -181,8 +181,10 @@ int node_dirid(struct node *dir, int fd)
 		return r == -ENOENT || r == -EINVAL ? -EUCLEAN : r;
 	}
 	pthread_mutex_lock(&c->table_lock);
-	memcpy(dir->dirid, id, sizeof(id));
-	dir->has_dirid = true;
+	if (!dir->has_dirid) {	/* else others read it already, without the lock */
+		memcpy(dir->dirid, id, sizeof(id));
+		dir->has_dirid = true;
+	}
 	pthread_mutex_unlock(&c->table_lock);
 	return 0;
 }

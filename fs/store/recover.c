@@ -139,7 +139,8 @@ static int note_path(struct recovery *r, const struct journal_rec *rec)
 {
 	char *path = malloc(JREC_PATH_MAX + 1);
 	struct item *x;
-	int e = path ? jrec_path_decode(rec->data, rec->len, path) : -ENOMEM;
+	uint32_t flags;
+	int e = path ? jrec_path_decode(rec->data, rec->len, &flags, path) : -ENOMEM;
 
 	if (e < 0) {
 		free(path);
@@ -380,6 +381,23 @@ static int redo_image(struct recovery *r, const struct journal_rec *rec)
 	return e == 0 && x->fate == OPENED ? file_replay_image(x->file, &i) : e;
 }
 
+/*
+ * A file that was touched when names had moved, and that is nowhere: nothing behind this record
+ * was committed, for that would have made its link durable; so this is where the past ends.  Else
+ * what came later in other files would be there without what came before it in this one.
+ */
+static int redo_path(struct recovery *r, const struct journal_rec *rec)
+{
+	struct item *x = item_of(r, rec->data + JPATH_ID);
+	int e = x ? load_item(x) : -ENOMEM;
+
+	if (e < 0 || x->fate != GONE || rec->seq <= r->committed ||
+	    !(get_le32(rec->data + JPATH_FLAGS) & JPATH_UNSAFE))
+		return e;
+	r->unverified = true;
+	return 1;
+}
+
 /* The second pass. */
 static int redo_record(void *arg, const struct journal_rec *rec)
 {
@@ -398,6 +416,9 @@ static int redo_record(void *arg, const struct journal_rec *rec)
 		break;
 	case JREC_IMAGE:
 		e = redo_image(r, rec);
+		break;
+	case JREC_PATH:
+		e = redo_path(r, rec);
 		break;
 	default:
 		break;
@@ -472,7 +493,7 @@ static void report(struct recovery *r, bool torn)
 
 	snprintf(c->recovery, sizeof(c->recovery),
 		 "replayed %llu records (%llu changes of %zu files); discarded: %s%s, %llu changes "
-		 "of removed files; %zu files cut to length, %zu left empty, %zu damaged",
+		 "of removed files; %zu files cut to length, %zu new and empty, %zu damaged",
 		 (unsigned long long)r->records, (unsigned long long)r->updates, r->files,
 		 torn ? "a torn record" : "nothing torn",
 		 r->unverified ? ", changes behind blocks that never reached the disk" : "",

@@ -347,6 +347,7 @@ static int open_backing(struct node *n, bool *writable)
 static int open_locked(struct node *n, bool write)
 {
 	struct file_env env = tree_file_env(n);
+	struct file *f;
 	bool writable;
 	int fd, r;
 
@@ -362,18 +363,17 @@ static int open_locked(struct node *n, bool write)
 	fd = open_backing(n, &writable);
 	if (fd < 0)
 		return fd;
-	r = file_load(&env, fd, writable, FILEHDR_FILE, NULL, &n->file);
+	r = file_load(&env, fd, writable, FILEHDR_FILE, NULL, &f);
 	if (r < 0) {
 		n->club->b->ops->close(n->club->b, fd);
 		return r;
 	}
-	node_note_open(n);
-	if (write && !file_writable(n->file)) {
-		node_note_closed(n);
-		file_close(n->file);
-		n->file = NULL;
+	if (write && !file_writable(f)) {
+		file_discard(f);
 		return -EACCES;
 	}
+	n->file = f;
+	node_note_open(n);
 	return 0;
 }
 

@@ -205,7 +205,8 @@ static int faults(const struct explorer *x, size_t stride)
 	for (size_t w = 0; w < nworkloads(); w++)
 		if (!x->only || strcmp(x->only, workloads[w].name) == 0)
 			tried += faults_run(&workloads[w], x->seed, stride, &failures, say);
-	printf("%zu faults injected, %zu left a club that is not as it should be\n", tried, failures);
+	printf("%zu faults injected, %zu left a club that is not as it should be\n", tried,
+	       failures);
 	return failures ? 1 : 0;
 }
 

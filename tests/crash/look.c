@@ -92,7 +92,8 @@ static int look_dir(struct look *l, struct node *dir, const char *path, char *wh
 		struct stat st;
 		struct node *n;
 
-		snprintf(s.path, sizeof(s.path), "%s%s%.255s", path, *path ? "/" : "", names.name[i]);
+		snprintf(s.path, sizeof(s.path), "%s%s%.255s", path, *path ? "/" : "",
+			 names.name[i]);
 		snprintf(where, size, "%s", s.path);
 		r = tree_lookup(dir, names.name[i], &n, &st);
 		if (r < 0)

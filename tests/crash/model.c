@@ -498,7 +498,7 @@ static void tell_names(const struct model *m, const struct names *s, const struc
 	while (i < n && i < s->n && strcmp(s->e[i].path, seen[i].path) == 0 &&
 	       m->obj[s->e[i].obj].kind == seen[i].kind)
 		i++;
-	snprintf(out, size, "names that no prefix has: of %zu, number %zu is '%s', of %zu expected '%s'",
+	snprintf(out, size, "names that no prefix has: of %zu, number %zu is '%s'; of %zu, '%s'",
 		 n, i, i < n ? seen[i].path : "(none)", s->n, i < s->n ? s->e[i].path : "(none)");
 }
 
