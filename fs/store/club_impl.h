@@ -31,8 +31,8 @@ struct club {
 	struct life life;
 	pthread_mutex_t commit_lock;
 	int livefd;			/* of live/, while a life that needs it goes on; else -1 */
-	/* renames and links so far, and how many of them are durable; unsafe_path: a file was touched
-	 * while these differed, so its path in the journal may not be the one on disk */
+	/* renames and links so far, and how many of them are durable; unsafe_path: a file was
+	 * touched while these differed, so its path in the journal may not be that on disk */
 	_Atomic uint64_t moves, moves_durable;
 	atomic_bool unsafe_path;
 	bool failed;			/* gate: a sync failed */

@@ -421,7 +421,7 @@ static int break_freeze(struct club *c, bool late)
 
 	gate_close(&c->life.gate);
 	if (!c->life.frozen || (late && now_s() < atomic_load(&c->thaw_at))) {
-		gate_open(&c->life.gate, c->life.frozen);	/* ended, or begun anew, meanwhile */
+		gate_open(&c->life.gate, c->life.frozen);	/* another one, or none */
 		return 0;
 	}
 	r = thaw(c);
@@ -454,8 +454,8 @@ int club_tick(struct club *c)
 	r = club_commit(c);
 	gate_enter(&c->life.gate, GATE_CONTENTS);
 	due = c->life.j && !c->life.frozen && c->nlive > 0 &&
-	      (atomic_load(&c->life.wasteful) || ++c->ticks >= TICKS_MAX || c->nlive > LIFE_FILES / 2 ||
-	       journal_bytes(c->life.j) > JOURNAL_MAX / 2);
+	      (atomic_load(&c->life.wasteful) || ++c->ticks >= TICKS_MAX ||
+	       c->nlive > LIFE_FILES / 2 || journal_bytes(c->life.j) > JOURNAL_MAX / 2);
 	gate_leave(&c->life.gate);
 	return r == 0 && due ? club_checkpoint(c) : r;
 }
