@@ -48,7 +48,7 @@ def test_wrong_usage(site, args):
 def test_help_and_version(site):
     done = ctl(site, "--help")
     assert done.returncode == DONE and not done.stderr
-    for command in ("init", "add", "list", "status"):
+    for command in ("init", "add", "list", "status", "freeze", "thaw"):
         assert re.search(rf"^  clubctl {command} ", done.stdout, re.M)
         own = ctl(site, command, "--help")
         assert own.returncode == DONE and f"clubctl {command} " in own.stdout
