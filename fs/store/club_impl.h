@@ -31,9 +31,10 @@ struct club {
 	struct life life;
 	pthread_mutex_t commit_lock;
 	int livefd;			/* of live/, while a life that needs it goes on; else -1 */
-	/* renames and links so far, and how many of them are durable; unsafe_path: a file was
-	 * touched while these differed, so its path in the journal may not be that on disk */
-	_Atomic uint64_t moves, moves_durable;
+	/* How often names changed, and how much of that is durable.  Names of what was there before
+	 * moved last with change number moved; unsafe_path: what the journal says relies on names
+	 * that are not durable, as a file was touched after they moved, or removed unsynced. */
+	_Atomic uint64_t names_changed, names_durable, moved;
 	atomic_bool unsafe_path;
 	bool failed;			/* gate: a sync failed */
 	bool broken;			/* gate: the freeze ended by itself, and nobody was told */
@@ -79,10 +80,10 @@ int club_write_header(struct club *c, const struct clubhdr *h);
 void club_life_init(struct club *c);
 void club_life_end(struct club *c);		/* to clean, or as it is if that fails */
 void club_fail(struct club *c, int err);	/* read-only from now on; says so once */
-/* club_moved(): a name of something that was there has moved; ns is held.  club_moved_durably():
- * as club.moves was @moves when a sync began that took all names along. */
-void club_moved(struct club *c);
-void club_moved_durably(struct club *c, uint64_t moves);
+/* club_names_change(): names have changed; @moved: of something that was there before.  ns is held.
+ * club_names_synced(): a sync that began when names_changed was @upto took all names along. */
+void club_names_change(struct club *c, bool moved);
+void club_names_synced(struct club *c, uint64_t upto);
 struct journal_env club_journal_env(const struct club *c);
 int club_load_journal(struct club *c, bool frozen, struct journal **out);
 int club_drop_frozen(struct club *c);

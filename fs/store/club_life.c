@@ -52,16 +52,19 @@ void club_fail(struct club *c, int err)
 		log_escape(shown, sizeof(shown), c->name));
 }
 
-void club_moved(struct club *c)
+void club_names_change(struct club *c, bool moved)
 {
-	atomic_fetch_add(&c->moves, 1);
+	uint64_t n = atomic_fetch_add(&c->names_changed, 1) + 1;
+
+	if (moved)
+		atomic_store(&c->moved, n);
 }
 
-void club_moved_durably(struct club *c, uint64_t moves)
+void club_names_synced(struct club *c, uint64_t upto)
 {
-	uint64_t was = atomic_load(&c->moves_durable);
+	uint64_t was = atomic_load(&c->names_durable);
 
-	while (was < moves && !atomic_compare_exchange_weak(&c->moves_durable, &was, moves))
+	while (was < upto && !atomic_compare_exchange_weak(&c->names_durable, &was, upto))
 		;
 }
 

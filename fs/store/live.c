@@ -124,8 +124,14 @@ static bool unlist(struct node *n, char name[static LIVE_NAME_MAX])
 			n->live_next->live_prev = n->live_prev;
 		n->live = n->fresh = false;
 		atomic_fetch_sub(&c->life.files, 1);
-		if (atomic_exchange(&n->streamed, false))
+		/*
+		 * Removed with blocks that were never synced: should its names come back after a
+		 * crash, recovery would end at them.  So the next commit makes them go for good.
+		 */
+		if (atomic_exchange(&n->streamed, false)) {
 			c->nstreamed--;
+			atomic_store(&c->unsafe_path, true);
+		}
 	}
 	pthread_mutex_unlock(&c->table_lock);
 	return was;
@@ -226,7 +232,7 @@ static int touch(void *arg)
 		r = 1;
 	} else if (!live) {
 		unsafe = !c->life.frozen && (!store_ordered(c->store) ||
-			 atomic_load(&c->moves) != atomic_load(&c->moves_durable));
+			 atomic_load(&c->moved) > atomic_load(&c->names_durable));
 		if (unsafe)
 			atomic_store(&c->unsafe_path, true);
 		r = log_path(n, id, unsafe);
@@ -253,11 +259,11 @@ static void streaming(void *arg)
 
 int live_sync(struct club *c)
 {
-	uint64_t moves = atomic_load(&c->moves);
+	uint64_t upto = atomic_load(&c->names_changed);
 	int r = c->livefd >= 0 ? c->b->ops->fsync(c->b, c->livefd) : 0;
 
 	if (r == 0)
-		club_moved_durably(c, moves);
+		club_names_synced(c, upto);
 	return r;
 }
 
@@ -267,11 +273,11 @@ static int sync_parent(struct node *n)
 {
 	struct club *c = n->club;
 	struct node_where w;
-	uint64_t moves;
+	uint64_t upto;
 	int r = 0;
 
 	pthread_rwlock_rdlock(&c->ns);
-	moves = atomic_load(&c->moves);
+	upto = atomic_load(&c->names_changed);
 	if (!n->dead) {
 		if (!store_ordered(c->store))
 			r = live_sync(c);
@@ -282,7 +288,7 @@ static int sync_parent(struct node *n)
 			node_where_put(&w);
 		}
 		if (r == 0 && store_ordered(c->store))
-			club_moved_durably(c, moves);
+			club_names_synced(c, upto);
 	}
 	pthread_rwlock_unlock(&c->ns);
 	return r;
@@ -295,7 +301,7 @@ static int sync_names(void *arg, bool datasync)
 	int r = 0;
 
 	/* a node does not outlive its uses, so it may not know of a move; the club does */
-	bool moved = atomic_load(&c->moves) != atomic_load(&c->moves_durable);
+	bool moved = atomic_load(&c->moved) > atomic_load(&c->names_durable);
 
 	if ((atomic_exchange(&n->name_new, false) || moved) && !MUTANT(MUTANT_NO_NAME_SYNC)) {
 		r = sync_parent(n);

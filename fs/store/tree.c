@@ -220,6 +220,7 @@ static int set_attr(struct node *n, const struct tree_setattr *set)
 	if (r == 0 && set->valid & (TREE_SET_ATIME | TREE_SET_MTIME))
 		r = set_times(n, fd, &w, set);
 	atomic_store(&n->attr_new, true);
+	club_names_change(n->club, false);	/* of a directory, its sync must not be left out */
 	if (fd < 0)
 		node_where_put(&w);
 	if (pinned)

@@ -171,10 +171,15 @@ int tree_fsyncdir(struct node *dir)
 {
 	struct club *c = dir->club;
 	struct tree_at at;
+	uint64_t upto;
 	int r = 0;
 
 	gate_enter(&c->life.gate, GATE_CONTENTS);
 	pthread_rwlock_rdlock(&c->ns);
+	upto = atomic_load(&c->names_changed);
+	/* programs sync a new file and then its directory; the first did the second's work */
+	if (store_ordered(c->store) && upto == atomic_load(&c->names_durable) && c->life.j)
+		goto out;
 	/* a new file in it must not be there without its link in live/ */
 	if (!store_ordered(c->store))
 		r = live_sync(c);
@@ -184,8 +189,11 @@ int tree_fsyncdir(struct node *dir)
 		r = c->b->ops->fsync(c->b, at.fd);
 		if (r < 0)
 			club_fail(c, r);
+		else if (store_ordered(c->store))
+			club_names_synced(c, upto);
 		tree_end(&at);
 	}
+out:
 	pthread_rwlock_unlock(&c->ns);
 	gate_leave(&c->life.gate);
 	return r;

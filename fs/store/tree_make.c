@@ -86,6 +86,7 @@ static int make_owned(const struct making *m, const char *name, mode_t mode, str
 /* The object is there, or @r says why not: then nothing of it stays. */
 static int make_end(struct making *m, int r, bool made, struct node **out, struct stat *st)
 {
+	club_names_change(m->at.dir->club, false);
 	if (r == 0)
 		r = node_intern(m->at.dir, m->enc.name, st, out);
 	if (r < 0 && made)
@@ -338,7 +339,7 @@ int tree_link(struct node *n, struct node *dir, const char *name, struct stat *s
 			r = -ENOENT;	/* its last name was removed */
 		}
 		made = r == 0;
-		club_moved(c);
+		club_names_change(c, true);
 		if (made)
 			r = c->b->ops->lstatat(c->b, m.at.fd, m.enc.name, st);
 		r = make_end(&m, r, made, &again, st);

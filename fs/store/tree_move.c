@@ -110,6 +110,7 @@ static int unlink_locked(const struct tree_at *at, const char *enc, const struct
 
 	if (r < 0)
 		return r;
+	club_names_change(at->dir->club, false);
 	tree_drop_sidecar(at, enc);
 	tree_forget_name(at, enc, st);
 	if (overflow)
@@ -217,6 +218,7 @@ int tree_remove_dir(const struct tree_at *at, const char *enc, const struct stat
 			r = dirscan(b, fd, remove_entry, &x);
 		if (r == 0)
 			r = b->ops->unlinkat(b, at->fd, tmp, AT_REMOVEDIR);
+		club_names_change(c, false);
 		tree_drop_sidecar(at, enc);
 		tree_forget_name(at, enc, st);
 		if (n > 0) {
@@ -275,7 +277,7 @@ static int plain_rename(struct end *from, struct end *to, unsigned int flags)
 	int r = from->at.b->ops->renameat2(from->at.b, from->at.fd, from->enc.name, to->at.fd,
 					   to->enc.name, flags);
 
-	club_moved(from->at.dir->club);
+	club_names_change(from->at.dir->club, true);
 	return r;
 }
 
