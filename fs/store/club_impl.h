@@ -61,7 +61,7 @@ struct club {
 	size_t nbuckets, count;
 	struct node *open_files;	/* nodes with a struct file */
 	struct node *live;		/* nodes whose files this life has changed (live.h) */
-	size_t nlive;
+	/* as many as life.files says */
 	atomic_size_t nstreamed;	/* of them: with blocks in place that are not synced */
 	struct node *root;		/* holds one reference of the club's */
 };

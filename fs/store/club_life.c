@@ -65,6 +65,12 @@ void club_moved_durably(struct club *c, uint64_t moves)
 		;
 }
 
+/* The end of gate_close().  Whoever waits for a thaw waits in vain once the club has failed. */
+static void reopen(struct club *c)
+{
+	gate_open(&c->life.gate, c->life.frozen && !atomic_load(&c->life.readonly));
+}
+
 /* What streamed to its place up to record @seq becomes durable, and the journal says so. */
 static int commit_streams(struct club *c, uint64_t seq)
 {
@@ -196,7 +202,7 @@ static int checkpoint(struct club *c)
 	size_t n;
 	int r;
 
-	if (!c->life.j || (c->nlive == 0 && journal_seq(c->life.j) == 0))
+	if (!c->life.j || (atomic_load(&c->life.files) == 0 && journal_seq(c->life.j) == 0))
 		return 0;
 	r = commit_begin(c);
 	if (r < 0) {
@@ -233,7 +239,7 @@ int club_checkpoint(struct club *c)
 
 	gate_close(&c->life.gate);
 	r = checkpoint(c);
-	gate_open(&c->life.gate, c->life.frozen);
+	reopen(c);
 	return r;
 }
 
@@ -421,13 +427,13 @@ static int break_freeze(struct club *c, bool late)
 
 	gate_close(&c->life.gate);
 	if (!c->life.frozen || (late && now_s() < atomic_load(&c->thaw_at))) {
-		gate_open(&c->life.gate, c->life.frozen);	/* another one, or none */
+		reopen(c);	/* another one, or none */
 		return 0;
 	}
 	r = thaw(c);
 	if (r == 0)
 		c->broken = true;
-	gate_open(&c->life.gate, c->life.frozen);
+	reopen(c);
 	log_warn(r < 0 ? -r : 0, "club '%s': the freeze ended by itself, %s%s",
 		 log_escape(shown, sizeof(shown), c->name), why,
 		 r < 0 ? "; it cannot be ended now" : "; a copy made meanwhile is worth nothing");
@@ -453,9 +459,10 @@ int club_tick(struct club *c)
 		return break_freeze(c, true);
 	r = club_commit(c);
 	gate_enter(&c->life.gate, GATE_CONTENTS);
-	due = c->life.j && !c->life.frozen && c->nlive > 0 &&
+	due = c->life.j && !c->life.frozen && atomic_load(&c->life.files) > 0 &&
 	      (atomic_load(&c->life.wasteful) || ++c->ticks >= TICKS_MAX ||
-	       c->nlive > LIFE_FILES / 2 || journal_bytes(c->life.j) > JOURNAL_MAX / 2);
+	       atomic_load(&c->life.files) > LIFE_FILES / 2 ||
+	       journal_bytes(c->life.j) > JOURNAL_MAX / 2);
 	gate_leave(&c->life.gate);
 	return r == 0 && due ? club_checkpoint(c) : r;
 }
@@ -478,7 +485,7 @@ int club_freeze(struct club *c, unsigned int limit_s)
 		c->broken = false;
 		atomic_store(&c->thaw_at, now_s() + limit_s);
 	}
-	gate_open(&c->life.gate, c->life.frozen);
+	reopen(c);
 	return r;
 }
 
@@ -493,7 +500,7 @@ int club_thaw(struct club *c)
 		r = c->broken ? -ESTALE : -EINVAL;
 	if (r == -ESTALE)
 		c->broken = false;
-	gate_open(&c->life.gate, c->life.frozen);
+	reopen(c);
 	return r;
 }
 
@@ -573,15 +580,13 @@ void club_state(struct club *c, struct club_state *out)
 	*out = (struct club_state){ .unlocked = club_unlocked(c) };
 	gate_enter(&c->life.gate, GATE_CONTENTS);
 	out->journal_max = c->life.frozen ? JOURNAL_MAX_FROZEN : JOURNAL_MAX;
-	out->frozen = c->life.frozen;
 	out->readonly = atomic_load(&c->life.readonly);
+	out->frozen = c->life.frozen && !out->readonly;
 	out->thaw_in_s = c->life.frozen && left > 0 ? (unsigned int)left : 0;
 	out->life = c->life.j ? journal_life(c->life.j) : c->hdr.life;
 	out->journal_bytes = c->life.j ? journal_bytes(c->life.j) : 0;
 	gate_leave(&c->life.gate);
-	pthread_mutex_lock(&c->table_lock);
-	out->live = c->nlive;
-	pthread_mutex_unlock(&c->table_lock);
+	out->live = atomic_load(&c->life.files);
 	out->recovered = c->recovery[0] != '\0';
 	snprintf(out->recovery, sizeof(out->recovery), "%s", c->recovery);
 }

@@ -104,7 +104,7 @@ void live_add(struct node *n, const uint8_t id[static FILEHDR_ID_LEN], bool fres
 		if (c->live)
 			c->live->live_prev = &n->live_next;
 		c->live = n;
-		atomic_store(&c->life.files, ++c->nlive);
+		atomic_fetch_add(&c->life.files, 1);
 	}
 	pthread_mutex_unlock(&c->table_lock);
 }
@@ -123,7 +123,7 @@ static bool unlist(struct node *n, char name[static LIVE_NAME_MAX])
 		if (n->live_next)
 			n->live_next->live_prev = n->live_prev;
 		n->live = n->fresh = false;
-		atomic_store(&c->life.files, --c->nlive);
+		atomic_fetch_sub(&c->life.files, 1);
 		if (atomic_exchange(&n->streamed, false))
 			c->nstreamed--;
 	}
@@ -156,7 +156,7 @@ size_t live_list(struct club *c, bool streamed, struct node ***out)
 	size_t n = 0;
 
 	pthread_mutex_lock(&c->table_lock);
-	*out = calloc(c->nlive ? c->nlive : 1, sizeof(struct node *));
+	*out = calloc(atomic_load(&c->life.files) + 1, sizeof(struct node *));
 	for (struct node *l = c->live; *out && l; l = l->live_next) {
 		if (streamed && !atomic_exchange(&l->streamed, false))
 			continue;
