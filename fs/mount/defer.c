@@ -129,7 +129,7 @@ static bool hold(struct defer *d, struct clubs_club *club, uint64_t unique, cons
 	*h = (struct held){ .club = club, .unique = unique, .len = len };
 	memcpy(h->raw, raw, len);
 	pthread_mutex_lock(&d->lock);
-	full = d->stop || d->count >= MAX_HELD || len > MAX_BYTES - d->bytes;
+	full = d->stop || d->gone || d->count >= MAX_HELD || len > MAX_BYTES - d->bytes;
 	if (!full)
 		over = gave_up(d, unique);
 	if (!full && !over) {
