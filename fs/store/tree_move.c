@@ -102,12 +102,34 @@ static bool overflow_id(const struct tree_at *at, const char *enc, const struct 
 	return true;
 }
 
+/*
+ * A name of the object with this stat is about to go.  If it is a file whose path in the journal
+ * may not be the one on disk, recovery could not tell "removed" from "never got there": so that
+ * path has to be made good first.
+ */
+static int may_go(const struct tree_at *at, const struct stat *st)
+{
+	struct club *c = at->dir->club;
+	struct node *n = atomic_load(&c->unsafe_path) ? node_find(c, st->st_ino) : NULL;
+	bool linked;
+
+	if (!n)
+		return 0;
+	pthread_mutex_lock(&c->table_lock);
+	linked = n->live && !n->fresh;
+	pthread_mutex_unlock(&c->table_lock);
+	node_put(n);
+	return linked ? c->life.commit(c) : 0;
+}
+
 static int unlink_locked(const struct tree_at *at, const char *enc, const struct stat *st)
 {
 	uint8_t id[FILEHDR_ID_LEN];
 	bool overflow = overflow_id(at, enc, st, id);
-	int r = at->b->ops->unlinkat(at->b, at->fd, enc, 0);
+	int r = may_go(at, st);
 
+	if (r == 0)
+		r = at->b->ops->unlinkat(at->b, at->fd, enc, 0);
 	if (r < 0)
 		return r;
 	club_names_change(at->dir->club, false);
@@ -322,8 +344,12 @@ static int rename_over(struct end *from, struct end *to, unsigned int flags)
 			return -EISDIR;
 		return flags & RENAME_NOREPLACE ? -EEXIST : rename_over_dir(from, to);
 	}
-	if (to->there)
+	if (to->there) {
 		overflow = overflow_id(&to->at, to->enc.name, &to->st, id);
+		r = may_go(&to->at, &to->st);
+		if (r < 0)
+			return r;
+	}
 	r = plain_rename(from, to, flags);
 	if (r < 0)
 		return r;
