@@ -138,7 +138,7 @@ e2e: all	## run the tests that mount; T='-k word' selects
 		$(if $(findstring tests/e2e,$(T)),,tests/e2e) $(T)
 
 FUZZ_TIME ?= 60
-FUZZERS	:= $(addprefix build-fuzz/fuzz-,filehdr clubhdr name xattr geom wire control)
+FUZZERS	:= $(addprefix build-fuzz/fuzz-,filehdr clubhdr name xattr geom wire control journal)
 $(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(STORESRC) $(HEADERS)
 	@mkdir -p $(@D) && echo '  FUZZ    $@'
 	$(Q)clang -g -O1 $(LANG_FLAGS) $(BASE_CFLAGS) -fsanitize=fuzzer,address,undefined \

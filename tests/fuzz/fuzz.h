@@ -16,5 +16,6 @@ int fuzz_xattr(const uint8_t *in, size_t len);
 int fuzz_geom(const uint8_t *in, size_t len);
 int fuzz_wire(const uint8_t *in, size_t len);
 int fuzz_control(const uint8_t *in, size_t len);
+int fuzz_journal(const uint8_t *in, size_t len);
 
 #endif

@@ -14,7 +14,7 @@ static const struct {
 } targets[] = {
 	{ "filehdr", fuzz_filehdr }, { "clubhdr", fuzz_clubhdr }, { "name", fuzz_name },
 	{ "xattr", fuzz_xattr },     { "geom", fuzz_geom },	  { "wire", fuzz_wire },
-	{ "control", fuzz_control },
+	{ "control", fuzz_control }, { "journal", fuzz_journal },
 };
 
 static void replay(size_t target, const char *path)
