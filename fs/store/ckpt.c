@@ -1,5 +1,6 @@
 #include "fs/store/ckpt.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -82,6 +83,7 @@ int ckpt_run(struct club *c, struct journal *j, struct ckpt_item *items, size_t 
 {
 	int r = log_images(j, items, n);
 
+	assert(r < 0 || journal_synced(j) || MUTANT(MUTANT_NO_IMAGE_SYNC));	/* J5 */
 	for (size_t i = 0; r == 0 && i < n; i++)
 		if (items[i].file)
 			r = file_place(items[i].file);

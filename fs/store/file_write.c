@@ -1,4 +1,5 @@
 /* file_write.c - the bytes of an open file changed: written, cut, punched. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -171,6 +172,14 @@ static int run_log(struct file *f, struct run *run)
 	return r;
 }
 
+/* Invariant 5: nobody vouches for what stands in these places. */
+static void check_places(const struct file *f, const struct run *run)
+{
+	assert(!f->life->frozen);
+	for (unsigned int i = 0; i < run->n; i++)
+		assert(MUTANT(MUTANT_STREAM_OVERWRITE) || may_stream(f, run->first + i, run->slot[i]));
+}
+
 /* Bring the blocks of the run to where they stand from now on. */
 static int run_write(struct file *f, struct run *run)
 {
@@ -180,8 +189,10 @@ static int run_write(struct file *f, struct run *run)
 		return 0;
 	if (!run->stream)
 		return run->hole ? file_take_room(f, page, run->n) : 0;
-	if (file_logged(f))
+	if (file_logged(f)) {
+		check_places(f, run);
 		f->owner->streaming(f->arg);
+	}
 	return backend_pwrite_all(f->b, f->fd, run->cipher, run->len, page * BLK);
 }
 
