@@ -38,9 +38,9 @@ struct node {
 	/* protected by club->table_lock */
 	struct node *hnext;
 	unsigned int refs;
+	bool live, fresh;		/* its file is in live/ (live.h), and made in this life */
 	struct node_link *links;
 	struct node *open_next, **open_prev;
-	bool live, fresh;		/* its file is in live/ (live.h), and made in this life */
 	uint8_t live_id[FILEHDR_ID_LEN];
 	struct node *live_next, **live_prev;
 
