@@ -116,3 +116,25 @@ def test_the_reader_does_not_believe_damage(site, keyd):
     with open(site.path("other"), "wb") as f:
         f.write(bytes(32))
     assert read(store, "alpha", site.path("other"), "list").returncode == 1
+
+
+def test_the_reader_leaves_an_open_club_alone(site, keyd):
+    store = site.store("alpha")
+    mnt = site.mount(store)
+    fill(mnt.join("alpha"))
+    want = expected(mnt.join("alpha"))
+    key = club_key(keyd, store, "alpha", site.path("key"))
+    done = read(store, "alpha", key, "digest")
+    assert done.returncode == 1 and "not closed in order" in done.stderr
+    mnt.expect_status = None
+    mnt.proc.kill()
+    mnt.umount([])
+    done = read(store, "alpha", key, "digest")
+    assert done.returncode == 1 and "not closed in order" in done.stderr
+    again = site.mount(store, name="again")
+    assert expected(again.join("alpha")) == want
+    again.umount()
+    done = read(store, "alpha", key, "digest")
+    assert done.returncode == 0, done.stderr
+    assert {path: digest for digest, path in
+            (line.split("\t") for line in done.stdout.splitlines())} == want

@@ -27,6 +27,7 @@ PAGE = 4096
 FAN = 128
 DIRECT = 100
 SLOTS = 5
+RECOVER = 1
 REGION = [1]
 for _ in range(SLOTS):
     REGION.append(1 + FAN * REGION[-1])
@@ -154,8 +155,10 @@ class Club:
         with open(os.path.join(self.top, "club"), "rb") as f:
             head = f.read()
         magic, version, _, _, _, incompat, self.epoch, ident = struct.unpack_from("<8sIIIIII16s", head)
-        if len(head) != PAGE or magic != b"CLUBCLUB" or version != 1 or incompat:
+        if len(head) != PAGE or magic != b"CLUBCLUB" or version != 1 or incompat & ~RECOVER:
             raise Damage("not a club of this version")
+        if incompat & RECOVER:
+            raise Damage("the club was not closed in order: what its journal holds has to be replayed first")
         gcm(derive(key, b"clubfs club 1", ident, 32), head[4060:4072], b"", head[4072:4088], head[:4060])
         self.siv = AESSIV(derive(key, b"clubfs name 1", ident, 64))
 
