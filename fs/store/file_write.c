@@ -177,7 +177,8 @@ static void check_places(const struct file *f, const struct run *run)
 {
 	assert(!f->life->frozen);
 	for (unsigned int i = 0; i < run->n; i++)
-		assert(MUTANT(MUTANT_STREAM_OVERWRITE) || may_stream(f, run->first + i, run->slot[i]));
+		assert(MUTANT(MUTANT_STREAM_OVERWRITE) ||
+		       may_stream(f, run->first + i, run->slot[i]));
 }
 
 /* Bring the blocks of the run to where they stand from now on. */

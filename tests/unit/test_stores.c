@@ -1,7 +1,7 @@
 /*
- * test_stores.c - stores of the released format, made once and kept: tests/stores/v1-clean.tar.gz and
- * v1-open.tar.gz, of which the second was left by a process that ended without closing it.  Every
- * version must read them.  With STORES_MAKE=DIR the first test makes the two directories there
+ * test_stores.c - stores of the released format, made once and kept: tests/stores/v1-clean.tar.gz,
+ * and v1-open.tar.gz, which was left by a process that ended without closing it.  Every version
+ * must read them.  With STORES_MAKE=DIR the first test makes the two directories there
  * instead (tests/stores/make.sh).
  */
 #include <criterion/criterion.h>
