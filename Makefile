@@ -156,7 +156,7 @@ $(CRASH): $(CRASHSRC) $(STORESRC) $(LIBSRC) $(HEADERS)
 crash: $(CRASH)	## lose power everywhere for CRASH_TIME seconds; then mutants and faults
 	$(Q)$(CRASH) --seconds $(CRASH_TIME)
 	$(Q)$(CRASH) --mutants --seconds $(or $(MUTANT_TIME),60)
-	$(Q)$(CRASH) --faults $(or $(FAULT_STRIDE),7)
+	$(Q)$(CRASH) --faults $(or $(FAULT_STRIDE),1)
 
 fuzz: $(FUZZERS)	## run every fuzzer FUZZ_TIME seconds
 	$(Q)tests/fuzz/run.sh $(FUZZ_TIME) $(FUZZERS)

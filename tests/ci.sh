@@ -16,7 +16,7 @@ step_e2e() { mk WERROR=1 e2e; }
 step_clang() { mk CLANG=1 WERROR=1 all tests; }
 step_lint() { mk lint; }
 step_fuzz() { mk FUZZ_TIME=5 fuzz; }
-step_crash() { mk CRASH_TIME=30 MUTANT_TIME=30 FAULT_STRIDE=151 crash; }
+step_crash() { mk CRASH_TIME=30 MUTANT_TIME=30 FAULT_STRIDE=5 crash; }
 step_san() { mk SAN=1 all tests && { mk SAN=1 unit; local r=$?; mk SAN=1 e2e && return $r; }; }
 ALL="build static unit e2e clang lint fuzz crash san"
 

@@ -36,7 +36,6 @@ struct club {
 	 * that are not durable, as a file was touched after they moved, or removed unsynced. */
 	_Atomic uint64_t names_changed, names_durable, moved;
 	atomic_bool unsafe_path;
-	bool failed;			/* gate: a sync failed */
 	bool broken;			/* gate: the freeze ended by itself, and nobody was told */
 	unsigned int ticks;		/* of the life; club_tick() only */
 	_Atomic int64_t thaw_at;	/* seconds of CLOCK_BOOTTIME */

@@ -45,7 +45,7 @@ void club_fail(struct club *c, int err)
 		journal_fail(c->life.j);
 	if (atomic_exchange(&c->life.readonly, true))
 		return;
-	c->failed = true;
+	gate_admit_names(&c->life.gate);	/* should it be frozen, nobody can thaw it */
 	log_err(err < 0 ? -err : err,
 		"club '%s': a sync failed; it is read-only from now on.  What was acknowledged "
 		"before is safe: look at the disk, then unmount and mount again",

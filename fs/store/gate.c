@@ -68,3 +68,11 @@ void gate_open(struct gate *g, bool names_shut)
 	pthread_cond_broadcast(&g->changed);
 	pthread_mutex_unlock(&g->lock);
 }
+
+void gate_admit_names(struct gate *g)
+{
+	pthread_mutex_lock(&g->lock);
+	g->names_shut = false;
+	pthread_cond_broadcast(&g->changed);
+	pthread_mutex_unlock(&g->lock);
+}

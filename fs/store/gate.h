@@ -38,4 +38,7 @@ void gate_close(struct gate *g);
 /* gate_open(): the end of gate_close(); @names_shut: names and attributes go on waiting. */
 void gate_open(struct gate *g, bool names_shut);
 
+/* gate_admit_names(): whoever waits for names and attributes need not wait any longer. */
+void gate_admit_names(struct gate *g);
+
 #endif

@@ -118,16 +118,21 @@ static void *explore(void *arg)
 	return NULL;
 }
 
-static void run(struct explorer *x)
+static void in_threads(unsigned int n, void *(*fn)(void *arg), void *arg)
 {
 	pthread_t t[64];
 
-	clock_gettime(CLOCK_MONOTONIC, &x->start);
-	for (unsigned int i = 0; i < x->threads; i++)
-		if (pthread_create(&t[i], NULL, explore, x) != 0)
+	for (unsigned int i = 0; i < n; i++)
+		if (pthread_create(&t[i], NULL, fn, arg) != 0)
 			exit(2);
-	for (unsigned int i = 0; i < x->threads; i++)
+	for (unsigned int i = 0; i < n; i++)
 		pthread_join(t[i], NULL);
+}
+
+static void run(struct explorer *x)
+{
+	clock_gettime(CLOCK_MONOTONIC, &x->start);
+	in_threads(x->threads, explore, x);
 }
 
 static int table(struct explorer *x)
@@ -194,20 +199,44 @@ static int mutants(const struct explorer *from)
 
 static void say(const char *text)
 {
+	pthread_mutex_lock(&out);
 	printf("FAILED fault: %s\n", text);
 	fflush(stdout);
+	pthread_mutex_unlock(&out);
+}
+
+struct faults {
+	const struct explorer *x;
+	size_t stride;
+	atomic_size_t next, tried, failures;
+};
+
+static void *try_faults(void *arg)
+{
+	struct faults *f = arg;
+	size_t i;
+
+	while ((i = atomic_fetch_add(&f->next, 1)) < nworkloads() * FAULT_KINDS) {
+		const struct workload *w = &workloads[i / FAULT_KINDS];
+		size_t failures = 0;
+
+		if (f->x->only && strcmp(f->x->only, w->name) != 0)
+			continue;
+		atomic_fetch_add(&f->tried, faults_run(w, f->x->seed, i % FAULT_KINDS, f->stride,
+						       &failures, say));
+		atomic_fetch_add(&f->failures, failures);
+	}
+	return NULL;
 }
 
 static int faults(const struct explorer *x, size_t stride)
 {
-	size_t tried = 0, failures = 0;
+	struct faults f = { .x = x, .stride = stride };
 
-	for (size_t w = 0; w < nworkloads(); w++)
-		if (!x->only || strcmp(x->only, workloads[w].name) == 0)
-			tried += faults_run(&workloads[w], x->seed, stride, &failures, say);
-	printf("%zu faults injected, %zu left a club that is not as it should be\n", tried,
-	       failures);
-	return failures ? 1 : 0;
+	in_threads(x->threads, try_faults, &f);
+	printf("%zu faults injected, %zu left a club that is not as it should be\n",
+	       atomic_load(&f.tried), atomic_load(&f.failures));
+	return atomic_load(&f.failures) ? 1 : 0;
 }
 
 /* WORKLOAD:SEED:UPTO:CSEED:MODE */

@@ -13,7 +13,7 @@ struct fault_kind {
 	size_t short_len;
 };
 
-static const struct fault_kind kinds[] = {
+static const struct fault_kind kinds[FAULT_KINDS] = {
 	{ "ENOSPC at a write", SIM_CALL_WRITE | SIM_CALL_META, ENOSPC, false, 0 },
 	{ "ENOSPC from then on", SIM_CALL_WRITE | SIM_CALL_META, ENOSPC, true, 0 },
 	{ "EIO at a write", SIM_CALL_WRITE | SIM_CALL_META, EIO, false, 0 },
@@ -87,32 +87,29 @@ static bool one_fault(const struct workload *w, uint64_t seed, const struct faul
 	return good;
 }
 
-size_t faults_run(const struct workload *w, uint64_t seed, size_t stride, size_t *failures,
-		  void (*report)(const char *text))
+size_t faults_run(const struct workload *w, uint64_t seed, size_t kind, size_t stride,
+		  size_t *failures, void (*report)(const char *text))
 {
+	const struct fault_kind *k = &kinds[kind];
 	char why[700], text[1000];
+	size_t tried = 0, calls;
 	struct drive d;
-	size_t tried = 0;
 
-	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-		size_t calls;
-
-		drive_new(&d, seed);
-		w->prepare(&d);
-		drive_settle(&d);
-		calls = simdisk_calls(d.b, kinds[k].mask);
-		w->run(&d);
-		calls = simdisk_calls(d.b, kinds[k].mask) - calls;
-		drive_free(&d);
-		for (size_t n = 1; n <= calls; n += stride) {
-			tried++;
-			if (one_fault(w, seed, &kinds[k], n, why, sizeof(why)))
-				continue;
-			++*failures;
-			snprintf(text, sizeof(text), "%s, seed %llu: call %zu: %s: %s", w->name,
-				 (unsigned long long)seed, n, kinds[k].name, why);
-			report(text);
-		}
+	drive_new(&d, seed);
+	w->prepare(&d);
+	drive_settle(&d);
+	calls = simdisk_calls(d.b, k->mask);
+	w->run(&d);
+	calls = simdisk_calls(d.b, k->mask) - calls;
+	drive_free(&d);
+	for (size_t n = 1; n <= calls; n += stride) {
+		tried++;
+		if (one_fault(w, seed, k, n, why, sizeof(why)))
+			continue;
+		++*failures;
+		snprintf(text, sizeof(text), "%s, seed %llu: call %zu: %s: %s", w->name,
+			 (unsigned long long)seed, n, k->name, why);
+		report(text);
 	}
 	return tried;
 }

@@ -29,9 +29,10 @@ bool state_frozen(struct unit *u, char *why, size_t size);
 bool state_compare(struct drive *x, struct backend *b, const struct model *m, size_t upto,
 		   bool lossless, bool stay, char *why, size_t size);
 
-/* faults_run(): every call of a run fails once: how many faults were tried; *@failures of them
- * left a club that is not as it should be, told on @report. */
-size_t faults_run(const struct workload *w, uint64_t seed, size_t stride, size_t *failures,
-		  void (*report)(const char *text));
+#define FAULT_KINDS 7
+/* faults_run(): every @stride-th call of a run fails once, in the way @kind: how many faults were
+ * tried; *@failures of them left a club that is not as it should be, told on @report. */
+size_t faults_run(const struct workload *w, uint64_t seed, size_t kind, size_t stride,
+		  size_t *failures, void (*report)(const char *text));
 
 #endif
