@@ -20,6 +20,8 @@
 
 enum {
 	SLOT_STEP = 4096,		/* the second slot */
+	SLOT_COPY = 2048,		/* each is there twice, should one rot */
+	SLOT_LEN = SLOT_COPY + JLIFE_SIZE,
 	ZERO_MIN = 256 * 1024,		/* the file's first size */
 	ZERO_STEP = 4 << 20,
 	AAD_SIZE = JREC_NONCE + CRYPT_TAG_LEN,
@@ -146,7 +148,7 @@ static uint64_t slot_off(uint64_t life)
 
 static int write_slot(struct journal *j)
 {
-	uint8_t raw[JLIFE_SIZE];
+	uint8_t raw[SLOT_LEN] = { 0 };
 	struct crypt_aad aad[2] = { { raw, JLIFE_NONCE }, { NULL, 0 } };
 	int r;
 
@@ -154,6 +156,7 @@ static int write_slot(struct journal *j)
 	crypt_nonce(raw + JLIFE_NONCE);
 	r = crypt_gcm_seal(j->slot_key, raw + JLIFE_NONCE, aad, NULL, 0, NULL, raw + JLIFE_TAG);
 	put_le64(raw + JLIFE_SUM, XXH3_64bits(raw, JLIFE_SUM));
+	memcpy(raw + SLOT_COPY, raw, JLIFE_SIZE);
 	return r < 0 ? r : backend_pwrite_all(j->b, j->fd, raw, sizeof(raw),
 					      slot_off(j->life.life));
 }
@@ -181,7 +184,7 @@ static int begin_life(struct journal *j)
 int journal_create(const struct journal_env *env, int dirfd, const char *path, uint64_t life,
 		   bool frozen, struct journal **out)
 {
-	static const uint8_t no_slot[JLIFE_SIZE];
+	static const uint8_t no_slot[SLOT_LEN];
 	struct journal *j = journal_alloc(env);
 	struct stat st;
 	int r;
@@ -217,17 +220,11 @@ int journal_create(const struct journal_env *env, int dirfd, const char *path, u
 	return 0;
 }
 
-/* Read the slot at @off into @l: 0; -EBADMSG; -EUCLEAN; or another -errno. */
-static int read_slot(struct journal *j, uint64_t off, struct jlife *l)
+static int open_slot(struct journal *j, const uint8_t raw[static JLIFE_SIZE], struct jlife *l)
 {
-	uint8_t raw[JLIFE_SIZE];
 	struct crypt_aad aad[2] = { { raw, JLIFE_NONCE }, { NULL, 0 } };
-	ssize_t n = backend_pread_all(j->b, j->fd, raw, sizeof(raw), off);
-	int r;
+	int r = jrec_life_decode(raw, l);
 
-	if (n < 0)
-		return (int)n;
-	r = n == JLIFE_SIZE ? jrec_life_decode(raw, l) : -EUCLEAN;
 	if (r == 0 && (memcmp(l->club, j->life.club, sizeof(l->club)) != 0 ||
 		       l->epoch != j->life.epoch))
 		r = -EUCLEAN;
@@ -237,13 +234,45 @@ static int read_slot(struct journal *j, uint64_t off, struct jlife *l)
 	return r;
 }
 
+/* Read the slot at @off: 0; -ENODATA never written; -EBADMSG; -EUCLEAN; or another -errno. */
+static int read_slot(struct journal *j, uint64_t off, struct jlife *l)
+{
+	uint8_t raw[SLOT_LEN];
+	ssize_t n = backend_pread_all(j->b, j->fd, raw, sizeof(raw), off);
+	int r;
+
+	if (n < 0)
+		return (int)n;
+	if (n != SLOT_LEN)
+		return -EUCLEAN;
+	if (sodium_is_zero(raw, SLOT_LEN))
+		return -ENODATA;
+	r = open_slot(j, raw, l);
+	return r == 0 ? 0 : open_slot(j, raw + SLOT_COPY, l);
+}
+
+/* The newer of the two.  If one is damaged, it may be that: then there is no telling. */
+static int read_slots(struct journal *j, struct jlife *out)
+{
+	struct jlife l[2];
+	int r = read_slot(j, 0, &l[0]), r2 = read_slot(j, SLOT_STEP, &l[1]);
+
+	if (r < 0 && r != -ENODATA)
+		return r;
+	if (r2 < 0 && r2 != -ENODATA)
+		return r2;
+	if (r < 0 && r2 < 0)
+		return -EUCLEAN;
+	*out = r < 0 || (r2 == 0 && l[1].life > l[0].life) ? l[1] : l[0];
+	return 0;
+}
+
 int journal_load(const struct journal_env *env, int dirfd, const char *path,
 		 struct journal **out)
 {
 	struct journal *j = journal_alloc(env);
-	struct jlife l[2];
 	struct stat st;
-	int r, r2;
+	int r;
 
 	if (!j)
 		return -ENOMEM;
@@ -255,13 +284,8 @@ int journal_load(const struct journal_env *env, int dirfd, const char *path,
 	if (r < 0)
 		goto out;
 	j->zeroed = (uint64_t)st.st_size;
-	r = read_slot(j, 0, &l[0]);
-	r2 = read_slot(j, SLOT_STEP, &l[1]);
-	if (r == 0 && (r2 < 0 || l[0].life > l[1].life))
-		j->life = l[0];
-	else if (r2 == 0)
-		j->life = l[1];
-	else
+	r = read_slots(j, &j->life);
+	if (r < 0)
 		goto out;
 	r = life_key(j);
 out:
