@@ -362,8 +362,8 @@ static int take_header(struct file *f)
 	static const uint8_t zeros[GEOM_PAGE];
 	int r;
 
-	if (!file_fresh(f) || !file_logged(f) || f->room_end > 0)
-		return 0;
+	if (!file_fresh(f) || !file_logged(f) || f->room_end > 0 || f->hdr.generation > 0)
+		return 0;	/* it has been written before */
 	r = backend_pwrite_all(f->b, f->fd, zeros, sizeof(zeros), 0);
 	if (r == 0)
 		f->room_end = 1;
