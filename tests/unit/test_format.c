@@ -1,5 +1,6 @@
 /* test_format.c - FORMAT.md's worked example, read from the document itself. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 
@@ -8,7 +9,9 @@
 
 #include "fs/store/clubhdr.h"
 #include "fs/store/filehdr.h"
+#include "fs/store/journal.h"
 #include "fs/store/name.h"
+#include "tests/crash/simdisk.h"
 
 #define DOC "fs/FORMAT.md"
 
@@ -238,4 +241,59 @@ Test(format, a_damaged_name_is_refused)
 	cr_assert_str_eq(back, "");
 	cr_assert_eq(name_open(names, dirid, "A", "A", back), -EUCLEAN);
 	cr_assert_eq(name_open(names, dirid, "!!", "!!", back), -EUCLEAN);
+}
+
+/* The records of the documented journal, and what they say. */
+static int note_record(void *arg, const struct journal_rec *rec)
+{
+	unsigned int *n = arg;
+	uint8_t file[GEOM_PAGE + 11];
+	struct jrec_update u;
+	uint64_t seq;
+
+	if (++*n == 1) {
+		cr_assert_eq(rec->type, JREC_UPDATE);
+		cr_assert_eq(jrec_update_decode(rec->data, rec->len, &u), 0);
+		cr_assert(u.size == 11 && u.first == 0 && u.count == 1);
+		dump_of("file", file, sizeof(file));
+		cr_assert_arr_eq(u.id, file + FILEHDR_ID, sizeof(u.id));
+		cr_assert_arr_eq(u.parent, file + FILEHDR_PARENT, sizeof(u.parent));
+		cr_assert_arr_eq(u.data, file + GEOM_PAGE, 11);
+		cr_assert_arr_eq(u.entries, file + FILEHDR_DIRECT, ENTRY_SIZE);
+	} else {
+		cr_assert_eq(rec->type, JREC_COMMIT);
+		cr_assert_eq(jrec_number_decode(rec->data, rec->len, &seq), 0);
+		cr_assert_eq(seq, 1);
+	}
+	return 0;
+}
+
+Test(format, the_journal_is_as_documented)
+{
+	static uint8_t raw[16384];
+	struct backend *b = simdisk_new();
+	struct journal_env env = { .b = b, .club_key = club_key, .epoch = 1 };
+	uint8_t key[CRYPT_KEY_LEN], want[CRYPT_KEY_LEN];
+	struct journal *j;
+	unsigned int n = 0;
+	int fd;
+
+	memcpy(env.club, club_id, sizeof(env.club));
+	dump_of("journal", raw, sizeof(raw));
+	bytes_of("slot-key", want, sizeof(want));
+	cr_assert_eq(crypt_derive(club_key, "clubfs journal 1", club_id, 16, key, sizeof(key)), 0);
+	cr_assert_arr_eq(key, want, sizeof(key));
+	bytes_of("life-key", want, sizeof(want));
+	cr_assert_eq(crypt_derive(club_key, "clubfs life 1", raw + 4096 + JLIFE_SALT, 16, key,
+				  sizeof(key)), 0);
+	cr_assert_arr_eq(key, want, sizeof(key));
+	fd = b->ops->openat(b, AT_FDCWD, "/journal", O_RDWR | O_CREAT, 0600);
+	cr_assert_eq(backend_pwrite_all(b, fd, raw, sizeof(raw), 0), 0);
+	b->ops->close(b, fd);
+	cr_assert_eq(journal_load(&env, AT_FDCWD, "/journal", &j), 0);
+	cr_assert_eq(journal_life(j), 1);
+	cr_assert_eq(journal_scan(j, note_record, &n), 0);
+	cr_assert_eq(n, 2);
+	journal_free(j);
+	simdisk_free(b);
 }
