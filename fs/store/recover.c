@@ -448,17 +448,18 @@ static int checkpoint(struct recovery *r)
 {
 	struct ckpt_item *items = calloc(r->nitems ? r->nitems : 1, sizeof(*items));
 	size_t n = 0;
-	int e = items ? 0 : -ENOMEM;
+	int e;
 
-	for (struct item *x = r->items; e == 0 && x; x = x->next) {
+	if (!items)
+		return -ENOMEM;
+	for (struct item *x = r->items; x; x = x->next) {
 		items[n].file = x->file;
 		items[n].fresh = x->fresh;
 		memcpy(items[n].id, x->id, FILEHDR_ID_LEN);
 		n += x->file != NULL;
 	}
 	/* what verified just now may still be in memory only */
-	if (e == 0)
-		e = ckpt_sync_files(r->c, items, n);
+	e = ckpt_sync_files(r->c, items, n);
 	if (e == 0)
 		e = ckpt_number(r->j, JREC_COMMIT, journal_seq(r->j));
 	/* the links of files that are gone go, too */

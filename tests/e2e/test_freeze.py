@@ -1,4 +1,5 @@
 """A club that stands still while it is copied: clubctl freeze and thaw on a mount in use."""
+import contextlib
 import errno
 import hashlib
 import json
@@ -516,6 +517,20 @@ def test_sigterm_lets_those_who_wait_finish(mnt, club):
     mnt.umount()
 
 
+@contextlib.contextmanager
+def fusectl(site):
+    """The kernel's list of FUSE connections, mounted for the test alone."""
+    where = site.mkdir("fusectl")
+    done = subprocess.run(["mount", "-t", "fusectl", "none", where], check=False,
+                          capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("no fusectl")
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
 @pytest.mark.root
 def test_a_cut_connection_does_not_hang_the_daemon(mnt, club):
     dirs = [os.path.join(club, f"d{i}") for i in range(20)]
@@ -523,15 +538,10 @@ def test_a_cut_connection_does_not_hang_the_daemon(mnt, club):
         os.mkdir(path)
     dev = os.stat(mnt.path).st_dev
     freeze(mnt)
-    with Waiting({p: lambda p=p: os.mkdir(p + "/new") for p in dirs}) as waiting:
+    with fusectl(mnt.site) as connections, \
+            Waiting({p: lambda p=p: os.mkdir(p + "/new") for p in dirs}) as waiting:
         time.sleep(0.3)
-        if not os.path.exists("/sys/fs/fuse/connections"):
-            pytest.skip("no fusectl")
-        abort = f"/sys/fs/fuse/connections/{os.minor(dev)}/abort"
-        if not os.path.exists(abort):
-            subprocess.run(["mount", "-t", "fusectl", "none", "/sys/fs/fuse/connections"],
-                           check=False)
-        put(abort, b"1")
+        put(os.path.join(connections, str(os.minor(dev)), "abort"), b"1")
         assert set(waiting.all().values()) == {errno.ECONNABORTED}
     mnt.umount()
     again = mnt.site.mount(mnt.store, name="again")
