@@ -1,4 +1,5 @@
 /* file_log.c - an open file and the journal: changes logged, checkpoints made. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -50,6 +51,8 @@ void file_change_end(struct file *f)
 
 int file_log(struct file *f, struct jrec_update *u, uint8_t *rec, size_t len, uint64_t *off)
 {
+	/* J3: inside the gate, with a link in live/ and a path in the journal */
+	assert(gate_depth() > 0 && atomic_load(&f->touched) == atomic_load(&f->life->number));
 	memcpy(u->id, f->hdr.id, sizeof(u->id));
 	memcpy(u->parent, f->hdr.parent, sizeof(u->parent));
 	u->mtime = f->mtime;
