@@ -103,10 +103,23 @@ static void path(const uint8_t *in, size_t len)
 		abort();
 }
 
+static void number(const uint8_t *in, size_t len)
+{
+	uint8_t again[JREC_NUMBER_SIZE];
+	uint64_t seq;
+
+	if (jrec_number_decode(in, len, &seq) != 0)
+		return;
+	jrec_number_encode(seq, again);
+	if (len != sizeof(again))
+		abort();
+	same(again, in, len);
+}
+
 int fuzz_journal(const uint8_t *in, size_t len)
 {
 	static void (*const kinds[])(const uint8_t *in, size_t len) = {
-		life, head, update, xattr, times, image, path,
+		life, head, update, xattr, times, image, path, number,
 	};
 
 	if (len > 0)
