@@ -248,6 +248,13 @@ int jrec_image_decode(const uint8_t *raw, size_t len, struct jrec_image *out)
 	return 0;
 }
 
+void jrec_path_encode(const uint8_t id[static FILEHDR_ID_LEN], uint32_t flags,
+		      uint8_t raw[static JPATH_HEAD])
+{
+	memcpy(raw + JPATH_ID, id, FILEHDR_ID_LEN);
+	put_le32(raw + JPATH_FLAGS, flags);
+}
+
 int jrec_path_decode(const uint8_t *raw, size_t len, uint32_t *flags,
 		     char path[static JREC_PATH_MAX + 1])
 {

@@ -68,7 +68,7 @@ enum jrec_type {
 	JREC_COMMIT = 4,	/* what records up to a number put in place is durable */
 	JREC_IMAGE = 5,		/* a page of metadata as it is about to be written */
 	JREC_IMAGES = 6,	/* the images since a number are complete */
-	JREC_PATH = 7,		/* where a file lies, in a frozen club */
+	JREC_PATH = 7,		/* where a file lies, should it have no link in live/ */
 };
 
 struct jrec_head {
@@ -174,6 +174,9 @@ enum {				/* off  len  JREC_PATH				*/
 	JPATH_HEAD = 20,	/* then the path from tree/ on, as it stands in the store */
 };
 #define JPATH_UNSAFE 1u
+/* jrec_path_encode(): the first JPATH_HEAD bytes only. */
+void jrec_path_encode(const uint8_t id[static FILEHDR_ID_LEN], uint32_t flags,
+		      uint8_t raw[static JPATH_HEAD]);
 /* jrec_path_decode(): @path gets the path, terminated.  -EUCLEAN also for one that leaves tree/. */
 int jrec_path_decode(const uint8_t *raw, size_t len, uint32_t *flags,
 		     char path[static JREC_PATH_MAX + 1]);

@@ -10,7 +10,6 @@
 #include "fs/store/dirscan.h"
 #include "fs/store/mutant.h"
 #include "fs/store/tree.h"
-#include "keyd/lib/bytes.h"
 #include "keyd/lib/clubname.h"
 
 #define B64 sodium_base64_VARIANT_URLSAFE_NO_PADDING
@@ -190,8 +189,7 @@ static int log_path(struct node *n, const uint8_t *id, bool unsafe)
 	r = rec ? 0 : -ENOMEM;
 	if (r < 0)
 		goto out;
-	memcpy(rec + JREC_HEAD + JPATH_ID, id, FILEHDR_ID_LEN);
-	put_le32(rec + JREC_HEAD + JPATH_FLAGS, unsafe ? JPATH_UNSAFE : 0);
+	jrec_path_encode(id, unsafe ? JPATH_UNSAFE : 0, rec + JREC_HEAD);
 	memcpy(rec + JREC_HEAD + JPATH_HEAD, path, len);
 	r = journal_append(c->life.j, JREC_PATH, rec, JPATH_HEAD + len, NULL, NULL);
 out:
