@@ -46,6 +46,24 @@ static void some_write(struct drive *d, const char *path)
 	}
 }
 
+/* What a program does to a file that it has open, be it removed or not. */
+static void on_held(struct drive *d, unsigned int i)
+{
+	switch (drive_rnd(d, 5)) {
+	case 0:
+		drive_held_sync(d, i, drive_rnd(d, 2));
+		break;
+	case 1:
+		drive_held_truncate(d, i, drive_rnd(d, 200000));
+		break;
+	case 2:
+		drive_held_write(d, i, drive_rnd(d, 400000), 1 + drive_rnd(d, 80000));
+		break;
+	default:
+		drive_held_write(d, i, drive_rnd(d, 100) * PAGE, PAGE);
+	}
+}
+
 static void one_step(struct drive *d)
 {
 	char a[MODEL_PATH], b[MODEL_PATH], dir[16];
@@ -57,7 +75,39 @@ static void one_step(struct drive *d)
 		drive_mkdir(d, (char[]){ a[0], a[1], 0 });
 	if (strchr(b, '/') && model_lookup(d->m, (char[]){ b[0], b[1], 0 }) < 0)
 		drive_mkdir(d, (char[]){ b[0], b[1], 0 });
-	switch (drive_rnd(d, 24)) {
+	switch (drive_rnd(d, 36)) {
+	case 24:
+		if (drive_rnd(d, 3))
+			drive_exchange(d, a, b);
+		else
+			drive_exchange(d, dir, drive_rnd(d, 2) ? "moved" : "d0");
+		break;
+	case 25:
+		drive_chmod(d, a, drive_rnd(d, 2) ? 0600 : 0644);
+		break;
+	case 26:
+		drive_chmod(d, dir, drive_rnd(d, 2) ? 0700 : 0755);
+		break;
+	case 27:
+		drive_touch(d, a);
+		break;
+	case 28:
+		drive_grow(d, a, drive_rnd(d, 300000), 1 + drive_rnd(d, 100000));
+		break;
+	case 29:
+		drive_xattr_remove(d, drive_rnd(d, 4) ? a : dir);
+		break;
+	case 30:
+		drive_xattr(d, dir, drive_rnd(d, 2));
+		break;
+	case 31:
+	case 32:
+		drive_hold(d, (unsigned int)drive_rnd(d, DRIVE_HELD), a);
+		break;
+	case 33:
+	case 34:
+		on_held(d, (unsigned int)drive_rnd(d, DRIVE_HELD));
+		break;
 	case 0:
 		drive_remove(d, a);
 		break;
@@ -87,7 +137,7 @@ static void one_step(struct drive *d)
 		drive_zero(d, a, drive_rnd(d, 300000), 1 + drive_rnd(d, 100000), drive_rnd(d, 2));
 		break;
 	case 9:
-		drive_xattr(d, a, drive_rnd(d, 4) ? 20 : 1500);
+		drive_xattr(d, a, drive_rnd(d, 4) == 0);
 		break;
 	case 10:
 	case 11:
