@@ -94,7 +94,7 @@ void drive_settle(struct drive *d)
 {
 	drive_close(d);
 	simdisk_settle(d->b);
-	model_settled(d->m);
+	model_settled(d->m, 0);
 	must(drive_open(d, d->b) == 0);
 }
 

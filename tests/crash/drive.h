@@ -28,6 +28,7 @@ struct drive {
 	struct node *root;
 	struct model *m;
 	uint64_t rng;
+	char last[MODEL_PATH];	/* what the workload did something to */
 	uint32_t xattrs;	/* attributes set so far */
 	struct drive_open held[DRIVE_HELD];
 	int failed;		/* -errno of the operation that failed */

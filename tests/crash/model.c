@@ -18,6 +18,7 @@ struct op {
 	uint8_t *data;
 	size_t began, ended;	/* events */
 	struct names *names;	/* after it */
+	char what[96];		/* in words */
 	size_t least;		/* position that its names need: what was renamed is complete */
 };
 
@@ -80,6 +81,25 @@ static void *need(void *p)
 	return p;
 }
 
+__attribute__((format(printf, 4, 5))) static size_t say_at(char *out, size_t at, size_t size, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = at < size ? vsnprintf(out + at, size - at, fmt, ap) : 0;
+	va_end(ap);
+	return at + (n > 0 ? (size_t)n : 0);
+}
+
+/* The end of a path; names are long here. */
+static const char *tail(const char *path)
+{
+	size_t len = strlen(path);
+
+	return len > 24 ? path + len - 24 : path;
+}
+
 static void set_names(struct model *m, struct names *s)
 {
 	m->owned = need(realloc(m->owned, (m->nowned + 1) * sizeof(*m->owned)));
@@ -133,6 +153,17 @@ static struct op *push(struct model *m, enum op_type type, int file)
 	o->names = m->op[m->nops - 1].names;
 	o->least = m->op[m->nops - 1].least;
 	return o;
+}
+
+/* What the last operation was, for model_print(). */
+__attribute__((format(printf, 2, 3))) static void say(struct model *m, const char *fmt, ...)
+{
+	struct op *o = &m->op[m->nops];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(o->what, sizeof(o->what), fmt, ap);
+	va_end(ap);
 }
 
 static int cmp_name(const void *a, const void *b)
@@ -207,6 +238,7 @@ static int make(struct model *m, const char *path, enum model_kind kind, unsigne
 	int obj = new_obj(m, kind);
 
 	add_name(change_names(m), path, obj, mode);
+	say(m, "make %c '%s', object %d", (char)kind, tail(path), obj);
 	m->obj[obj].named = m->nops;
 	return obj;
 }
@@ -246,6 +278,7 @@ void model_link(struct model *m, const char *path, const char *path2)
 	int obj = e->obj;
 
 	add_name(change_names(m), path2, obj, e->mode);
+	say(m, "link '%s' as '%s'", tail(path), tail(path2));
 	m->obj[obj].named = m->nops;
 }
 
@@ -277,6 +310,7 @@ void model_rename(struct model *m, const char *path, const char *path2)
 	if (obj == over)
 		return;
 	s = change_names(m);
+	say(m, "rename '%s' to '%s'", tail(path), tail(path2));
 	if (over >= 0) {
 		drop_name(s, path2);
 		if (2 * last > m->op[m->nops].least)
@@ -301,6 +335,7 @@ void model_exchange(struct model *m, const char *path, const char *path2)
 	if (a == b)
 		return;
 	move_aside(change_names(m), path, path2);
+	say(m, "exchange '%s' and '%s'", tail(path), tail(path2));
 	m->obj[a].named = m->obj[b].named = m->nops;
 }
 
@@ -313,6 +348,7 @@ void model_chmod(struct model *m, const char *path, unsigned int mode)
 		if (s->e[i].obj == obj)
 			s->e[i].mode = mode;
 	m->obj[obj].moded = m->nops;
+	say(m, "mode %o for '%s'", mode, tail(path));
 }
 
 static void xattr_of_dir(struct model *m, const char *path, uint32_t id)
@@ -322,6 +358,7 @@ static void xattr_of_dir(struct model *m, const char *path, uint32_t id)
 	for (size_t i = 0; i < s->n; i++)
 		if (strcmp(s->e[i].path, path) == 0)
 			s->e[i].xattr = id;
+	say(m, "attribute %u for '%s'", id, tail(path));
 }
 
 void model_xattr(struct model *m, const char *path, uint32_t id)
@@ -334,6 +371,7 @@ void model_xattr(struct model *m, const char *path, uint32_t id)
 		return;
 	}
 	push(m, OP_XATTR, obj);
+	say(m, "attribute %u for '%s', object %d", id, tail(path), obj);
 	o->xver = need(realloc(o->xver, (o->nxver + 1) * sizeof(*o->xver)));
 	o->xver[o->nxver++] = (struct xversion){ m->nops, id };
 }
@@ -341,6 +379,7 @@ void model_xattr(struct model *m, const char *path, uint32_t id)
 void model_unlink(struct model *m, const char *path)
 {
 	drop_name(change_names(m), path);
+	say(m, "remove '%s'", tail(path));
 }
 
 static void wrote(struct model *m, int file, uint64_t end)
@@ -383,6 +422,7 @@ void model_write(struct model *m, int file, uint64_t off, const void *data, size
 	memcpy(o->data, data, len);
 	memcpy(m->obj[file].data + off, data, len);
 	wrote(m, file, off + len);
+	say(m, "write object %d at %llu+%zu", file, (unsigned long long)off, len);
 }
 
 void model_truncate(struct model *m, int file, uint64_t size)
@@ -390,6 +430,7 @@ void model_truncate(struct model *m, int file, uint64_t size)
 	struct op *o = push(m, OP_TRUNCATE, file);
 
 	o->off = size;
+	say(m, "object %d %llu bytes long", file, (unsigned long long)size);
 	apply(o, m->obj[file].data, &m->obj[file].size);
 	add_version(&m->obj[file], m->nops);
 }
@@ -400,6 +441,8 @@ void model_zero(struct model *m, int file, uint64_t off, uint64_t len)
 
 	o->off = off;
 	o->len = len;
+	say(m, "zero object %d at %llu+%llu", file, (unsigned long long)off,
+	    (unsigned long long)len);
 	apply(o, m->obj[file].data, &m->obj[file].size);
 	add_version(&m->obj[file], m->nops);
 }
@@ -466,10 +509,30 @@ void model_synced_file(struct model *m, size_t events, int file, bool datasync)
 	add_barrier(m, events, 2 * m->nops, q);
 }
 
-void model_settled(struct model *m)
+void model_print(const struct model *m, size_t from, FILE *fp)
+{
+	size_t b = 0;
+
+	for (size_t i = from; i <= m->nops; i++) {
+		const struct op *o = &m->op[i];
+
+		for (; b < m->nbars && m->bar[b].events <= o->began; b++)
+			fprintf(fp, "  event %6zu: synced, p %zu.%zu, q %zu\n", m->bar[b].events,
+				m->bar[b].p / 2, m->bar[b].p % 2, m->bar[b].q);
+		if (o->ended == SIZE_MAX)
+			fprintf(fp, "%4zu event %6zu..(failed) %s\n", i, o->began, o->what);
+		else
+			fprintf(fp, "%4zu event %6zu..%zu %s\n", i, o->began, o->ended, o->what);
+	}
+	for (; b < m->nbars; b++)
+		fprintf(fp, "  event %6zu: synced, p %zu.%zu, q %zu\n", m->bar[b].events,
+			m->bar[b].p / 2, m->bar[b].p % 2, m->bar[b].q);
+}
+
+void model_settled(struct model *m, size_t events)
 {
 	for (size_t i = 1; i <= m->nops; i++)
-		m->op[i].began = m->op[i].ended = 0;
+		m->op[i].began = m->op[i].ended = events;
 	for (int i = 0; i < m->nobjs; i++)
 		m->obj[i].named = m->obj[i].moded = 0;
 	m->bar[0] = (struct barrier){ .p = 2 * m->nops, .q = m->nops };
@@ -604,25 +667,6 @@ static bool same_contents(const struct model *m, const struct names *s,
 		good = all[p];
 	free(all);
 	return good;
-}
-
-static size_t say_at(char *out, size_t at, size_t size, const char *fmt, ...)
-{
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = at < size ? vsnprintf(out + at, size - at, fmt, ap) : 0;
-	va_end(ap);
-	return at + (n > 0 ? (size_t)n : 0);
-}
-
-/* The end of a path; names are long here. */
-static const char *tail(const char *path)
-{
-	size_t len = strlen(path);
-
-	return len > 24 ? path + len - 24 : path;
 }
 
 /* For a person: of when is each file, as far as that bears on the question? */

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum { MODEL_PATH = 600, MODEL_FILE_MAX = 1 << 21, MODEL_FILE_MODE = 0640, MODEL_DIR_MODE = 0750 };
 
@@ -56,8 +57,11 @@ size_t model_ops(const struct model *m);
 void model_synced(struct model *m, size_t events, bool contents, bool names);
 /* That of a file: the contents of all, its names, and without @datasync its mode. */
 void model_synced_file(struct model *m, size_t events, int file, bool datasync);
-/* model_settled(): everything so far is on disk, and the events begin anew. */
-void model_settled(struct model *m);
+/* model_print(): the operations from number @from on, one a line, and what syncs promised. */
+void model_print(const struct model *m, size_t from, FILE *fp);
+
+/* model_settled(): everything so far is on disk; @events of the trace lie before that. */
+void model_settled(struct model *m, size_t events);
 
 /* What was found.  Entries in the order of their paths. */
 struct model_seen {

@@ -68,7 +68,10 @@ static void one_step(struct drive *d)
 {
 	char a[MODEL_PATH], b[MODEL_PATH], dir[16];
 
-	name_of(d, a);
+	/* stay with one file for a while: what goes wrong, goes wrong between two steps */
+	if (!d->last[0] || drive_rnd(d, 2))
+		name_of(d, d->last);
+	memcpy(a, d->last, sizeof(a));
 	name_of(d, b);
 	snprintf(dir, sizeof(dir), "d%d", (int)drive_rnd(d, NDIRS));
 	if (strchr(a, '/') && model_lookup(d->m, (char[]){ a[0], a[1], 0 }) < 0)
@@ -84,6 +87,8 @@ static void one_step(struct drive *d)
 		break;
 	case 25:
 		drive_chmod(d, a, drive_rnd(d, 2) ? 0600 : 0644);
+		if (drive_rnd(d, 2))
+			drive_sync(d, a, false);
 		break;
 	case 26:
 		drive_chmod(d, dir, drive_rnd(d, 2) ? 0700 : 0755);
@@ -156,16 +161,20 @@ static void one_step(struct drive *d)
 	}
 }
 
+void workload_steps(struct drive *d, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		one_step(d);
+}
+
 static void mixed_prepare(struct drive *d)
 {
-	for (int i = 0; i < 40; i++)
-		one_step(d);
+	workload_steps(d, 40);
 }
 
 static void mixed_run(struct drive *d)
 {
-	for (int i = 0; i < 60; i++)
-		one_step(d);
+	workload_steps(d, 60);
 }
 
 /* A recorded program: see traces/record.py. */
