@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -314,6 +315,9 @@ int main(int argc, char **argv)
 	/* the engine says of every damaged disk what is wrong with it */
 	if (!verbose && !spec && !freopen("/dev/null", "w", stderr))
 		return 2;
+	/* buffers come and go by the thousand: let malloc keep them */
+	mallopt(M_MMAP_THRESHOLD, 64 << 20);
+	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	if (spec)
 		return one(spec);
 	if (do_mutants)

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { MAX_OPS = 4000, PAGE = 4096 };
+enum { PAGE = 4096 };
 
 enum op_type { OP_NAMES, OP_WRITE, OP_TRUNCATE, OP_ZERO, OP_XATTR };
 
@@ -49,7 +49,7 @@ struct obj {
 	enum model_kind kind;
 	char target[64];
 	uint8_t *data;
-	uint64_t size;
+	uint64_t size, room;	/* room: bytes of data, zero behind size; never less than it was */
 	struct version *ver;
 	size_t nver, maxver;
 	struct xversion *xver;
@@ -63,14 +63,14 @@ struct barrier {
 };
 
 struct model {
-	struct op op[MAX_OPS + 1];
-	size_t nops;
+	struct op *op;		/* 0 to nops */
+	size_t nops, maxops;
 	struct obj *obj;
 	int nobjs;
 	struct names **owned;
 	size_t nowned;
-	struct barrier bar[MAX_OPS + 2];
-	size_t nbars;
+	struct barrier *bar;
+	size_t nbars, maxbars;
 	size_t began;
 };
 
@@ -111,6 +111,9 @@ struct model *model_new(void)
 {
 	struct model *m = need(calloc(1, sizeof(*m)));
 
+	m->op = need(calloc(1, sizeof(*m->op)));
+	m->bar = need(calloc(1, sizeof(*m->bar)));
+	m->maxops = m->maxbars = 1;
 	set_names(m, need(calloc(1, sizeof(struct names))));
 	m->nbars = 1;
 	return m;
@@ -127,6 +130,8 @@ void model_free(struct model *m)
 	}
 	for (size_t i = 0; i < m->nowned; i++)
 		free(m->owned[i]);
+	free(m->op);
+	free(m->bar);
 	free(m->owned);
 	free(m->obj);
 	free(m);
@@ -147,7 +152,10 @@ static struct op *push(struct model *m, enum op_type type, int file)
 {
 	struct op *o;
 
-	assert(m->nops < MAX_OPS);
+	if (m->nops + 1 == m->maxops) {
+		m->maxops *= 2;
+		m->op = need(realloc(m->op, m->maxops * sizeof(*m->op)));
+	}
 	o = &m->op[++m->nops];
 	*o = (struct op){ .type = type, .file = file, .began = m->began, .ended = SIZE_MAX };
 	o->names = m->op[m->nops - 1].names;
@@ -247,7 +255,6 @@ int model_create(struct model *m, const char *path)
 {
 	int obj = make(m, path, MODEL_FILE, MODEL_FILE_MODE);
 
-	m->obj[obj].data = need(calloc(1, MODEL_FILE_MAX));
 	add_version(&m->obj[obj], m->nops);
 	return obj;
 }
@@ -382,6 +389,20 @@ void model_unlink(struct model *m, const char *path)
 	say(m, "remove '%s'", tail(path));
 }
 
+static void make_room(struct obj *o, uint64_t size)
+{
+	uint64_t room = o->room ? o->room : 2 * PAGE;
+
+	assert(size <= MODEL_FILE_MAX);
+	while (room < size)
+		room *= 2;
+	if (room == o->room)
+		return;
+	o->data = need(realloc(o->data, room));
+	memset(o->data + o->room, 0, room - o->room);
+	o->room = room;
+}
+
 static void wrote(struct model *m, int file, uint64_t end)
 {
 	if (end > m->obj[file].size)
@@ -415,7 +436,7 @@ void model_write(struct model *m, int file, uint64_t off, const void *data, size
 {
 	struct op *o = push(m, OP_WRITE, file);
 
-	assert(off + len <= MODEL_FILE_MAX);
+	make_room(&m->obj[file], off + len);
 	o->off = off;
 	o->len = len;
 	o->data = need(malloc(len));
@@ -429,6 +450,7 @@ void model_truncate(struct model *m, int file, uint64_t size)
 {
 	struct op *o = push(m, OP_TRUNCATE, file);
 
+	make_room(&m->obj[file], size);
 	o->off = size;
 	say(m, "object %d %llu bytes long", file, (unsigned long long)size);
 	apply(o, m->obj[file].data, &m->obj[file].size);
@@ -487,7 +509,10 @@ static void add_barrier(struct model *m, size_t events, size_t p, size_t q)
 	b.events = events;
 	b.p = p > b.p ? p : b.p;
 	b.q = q > b.q ? q : b.q;
-	assert(m->nbars < MAX_OPS + 2);
+	if (m->nbars == m->maxbars) {
+		m->maxbars *= 2;
+		m->bar = need(realloc(m->bar, m->maxbars * sizeof(*m->bar)));
+	}
 	m->bar[m->nbars++] = b;
 }
 
@@ -544,13 +569,13 @@ static bool partly(const struct model *m, const struct obj *o, size_t v, const u
 		   uint64_t size)
 {
 	const struct op *x = &m->op[o->ver[v].op];
-	uint8_t *old = need(calloc(1, MODEL_FILE_MAX)), *new = need(malloc(MODEL_FILE_MAX));
+	uint8_t *old = need(calloc(1, o->room)), *new = need(malloc(o->room));
 	uint64_t oldsize = 0, newsize;
 	bool good, ended = false;
 
 	for (size_t i = 1; i < v; i++)
 		apply(&m->op[o->ver[i].op], old, &oldsize);
-	memcpy(new, old, MODEL_FILE_MAX);
+	memcpy(new, old, o->room);
 	newsize = oldsize;
 	apply(x, new, &newsize);
 	good = size >= oldsize && size <= newsize;

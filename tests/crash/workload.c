@@ -38,8 +38,9 @@ static void some_write(struct drive *d, const char *path)
 		off = size ? drive_rnd(d, size) / PAGE * PAGE : 0;
 		drive_write(d, path, off, PAGE);
 		break;
-	case 2:		/* beyond the end, often beyond the direct blocks */
-		drive_write(d, path, drive_rnd(d, 700000), 1 + drive_rnd(d, 30000));
+	case 2:		/* beyond the end, at times beyond the direct blocks */
+		off = drive_rnd(d, drive_rnd(d, 4) ? 100000 : 700000);
+		drive_write(d, path, off, 1 + drive_rnd(d, 30000));
 		break;
 	default:
 		drive_write(d, path, size ? drive_rnd(d, size) : 0, 1 + drive_rnd(d, 12000));
@@ -57,7 +58,7 @@ static void on_held(struct drive *d, unsigned int i)
 		drive_held_truncate(d, i, drive_rnd(d, 200000));
 		break;
 	case 2:
-		drive_held_write(d, i, drive_rnd(d, 400000), 1 + drive_rnd(d, 80000));
+		drive_held_write(d, i, drive_rnd(d, 150000), 1 + drive_rnd(d, 80000));
 		break;
 	default:
 		drive_held_write(d, i, drive_rnd(d, 100) * PAGE, PAGE);
@@ -97,7 +98,7 @@ static void one_step(struct drive *d)
 		drive_touch(d, a);
 		break;
 	case 28:
-		drive_grow(d, a, drive_rnd(d, 300000), 1 + drive_rnd(d, 100000));
+		drive_grow(d, a, drive_rnd(d, 60000), 1 + drive_rnd(d, 100000));
 		break;
 	case 29:
 		drive_xattr_remove(d, drive_rnd(d, 4) ? a : dir);
@@ -136,10 +137,12 @@ static void one_step(struct drive *d)
 			drive_rename(d, "moved", dir);
 		break;
 	case 7:
-		drive_truncate(d, a, drive_rnd(d, 3) ? drive_rnd(d, 500000) : 0);
+		drive_truncate(d, a, drive_rnd(d, drive_rnd(d, 3) ? 100000 : 500000));
+		if (drive_rnd(d, 4) == 0)
+			drive_truncate(d, a, 0);
 		break;
 	case 8:
-		drive_zero(d, a, drive_rnd(d, 300000), 1 + drive_rnd(d, 100000), drive_rnd(d, 2));
+		drive_zero(d, a, drive_rnd(d, 150000), 1 + drive_rnd(d, 100000), drive_rnd(d, 2));
 		break;
 	case 9:
 		drive_xattr(d, a, drive_rnd(d, 4) == 0);
