@@ -33,8 +33,9 @@ struct club {
 	int livefd;			/* of live/, while a life that needs it goes on; else -1 */
 	/* How often names changed, and how much of that is durable.  Names of what was there before
 	 * moved last with change number moved; unsafe_path: what the journal says relies on names
-	 * that are not durable, as a file was touched after they moved, or removed unsynced. */
-	_Atomic uint64_t names_changed, names_durable, moved;
+	 * that are not durable, as a file was touched after they moved, or removed unsynced.
+	 * Attributes changed last with change number attr_changed. */
+	_Atomic uint64_t names_changed, names_durable, moved, attr_changed;
 	atomic_bool unsafe_path;
 	bool broken;			/* gate: the freeze ended by itself, and nobody was told */
 	unsigned int ticks;		/* of the life; club_tick() only */

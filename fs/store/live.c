@@ -296,17 +296,17 @@ static int sync_names(void *arg, bool datasync)
 {
 	struct node *n = arg;
 	struct club *c = n->club;
-	int r = 0;
-
-	/* a node does not outlive its uses, so it may not know of a move; the club does */
+	/* a node does not outlive its uses, so it may not know of a change; the club does */
 	bool moved = atomic_load(&c->moved) > atomic_load(&c->names_durable);
+	bool changed = atomic_load(&c->attr_changed) > atomic_load(&c->names_durable);
+	int r = 0;
 
 	if ((atomic_exchange(&n->name_new, false) || moved) && !MUTANT(MUTANT_NO_NAME_SYNC)) {
 		r = sync_parent(n);
 		if (r < 0)
 			atomic_store(&n->name_new, true);
 	}
-	if (r == 0 && !datasync && atomic_exchange(&n->attr_new, false)) {
+	if (r == 0 && !datasync && (atomic_exchange(&n->attr_new, false) || changed)) {
 		r = c->b->ops->fsync(c->b, file_fd(n->file));
 		if (r < 0)
 			atomic_store(&n->attr_new, true);

@@ -221,6 +221,7 @@ static int set_attr(struct node *n, const struct tree_setattr *set)
 		r = set_times(n, fd, &w, set);
 	atomic_store(&n->attr_new, true);
 	club_names_change(n->club, false);	/* of a directory, its sync must not be left out */
+	atomic_store(&n->club->attr_changed, atomic_load(&n->club->names_changed));
 	if (fd < 0)
 		node_where_put(&w);
 	if (pinned)

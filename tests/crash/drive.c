@@ -10,7 +10,7 @@
 
 static const char *const store_at = "/store";
 static const uint8_t key[CLUB_KEY_LEN] = { 1, 2, 3 };
-static const uint8_t id[CLUB_ID_LEN] = { 9, 8, 7 };
+static const uint8_t club_id_bytes[CLUB_ID_LEN] = { 9, 8, 7 };
 
 uint64_t drive_rnd(struct drive *d, uint64_t below)
 {
@@ -48,8 +48,19 @@ int drive_open(struct drive *d, struct backend *b)
 	return 0;
 }
 
+static int let_go(struct drive_open *o)
+{
+	int r = o->n ? tree_close(o->n, o->f) : 0;
+
+	node_put(o->n);
+	*o = (struct drive_open){ 0 };
+	return r;
+}
+
 void drive_close(struct drive *d)
 {
+	for (unsigned int i = 0; i < DRIVE_HELD; i++)
+		let_go(&d->held[i]);
 	node_put(d->root);
 	club_close(d->club);
 	store_close(d->store);
@@ -66,7 +77,7 @@ void drive_new(struct drive *d, uint64_t seed)
 	*d = (struct drive){ .b = simdisk_new(), .m = model_new(), .rng = seed };
 	must(store_init(d->b, store_at) == 0);
 	must(store_open(d->b, store_at, &d->store) == 0);
-	must(club_create(d->store, DRIVE_CLUB, id, key, 1) == 0);
+	must(club_create(d->store, DRIVE_CLUB, club_id_bytes, key, 1) == 0);
 	store_close(d->store);
 	simdisk_settle(d->b);
 	must(drive_open(d, d->b) == 0);
@@ -83,7 +94,7 @@ void drive_settle(struct drive *d)
 {
 	drive_close(d);
 	simdisk_settle(d->b);
-	model_settled(d->m);
+	model_settled(d->m, 0);
 	must(drive_open(d, d->b) == 0);
 }
 
@@ -250,55 +261,55 @@ void drive_remove(struct drive *d, const char *path)
 }
 
 /* The file @path opened, if the model has it. */
-static struct node *open_file(struct drive *d, const char *path, struct file **f, int *obj)
+static bool open_file(struct drive *d, const char *path, struct drive_open *o)
 {
-	struct node *n;
 	int r = -EIO;
 
-	*obj = model_lookup(d->m, path);
-	if (!begin(d) || *obj < 0 || model_kind(d->m, *obj) != MODEL_FILE)
-		return NULL;
-	n = drive_node(d, path);
-	if (n)
-		r = tree_open(n, true, f);
+	*o = (struct drive_open){ .obj = model_lookup(d->m, path) };
+	if (d->failed || o->obj < 0 || model_kind(d->m, o->obj) != MODEL_FILE)
+		return false;
+	o->n = drive_node(d, path);
+	if (o->n)
+		r = tree_open(o->n, true, &o->f);
 	if (r == 0)
-		return n;
-	node_put(n);
+		return true;
+	node_put(o->n);
+	*o = (struct drive_open){ 0 };
 	d->failed = r;
-	return NULL;
+	return false;
 }
 
-static int shut_file(struct node *n, struct file *f, ssize_t r)
+/* The end of an operation on a file that was opened for it. */
+static int shut(struct drive_open *o, int r)
 {
-	int r2 = tree_close(n, f);
+	int r2 = let_go(o);
 
-	node_put(n);
-	return r < 0 ? (int)r : r2;
+	return r < 0 ? r : r2;
 }
 
-void drive_write(struct drive *d, const char *path, uint64_t off, size_t len)
+static int write_on(struct drive *d, const struct drive_open *o, uint64_t off, size_t len)
 {
-	uint8_t *buf;
-	struct file *f;
-	int obj;
+	uint8_t *buf = calloc(1, len);
 	ssize_t r;
-	struct node *n = open_file(d, path, &f, &obj);
 
-	if (!n)
-		return;
-	buf = malloc(len);
 	must(buf != NULL);
 	for (size_t i = 0; i < len; i += 8) {
 		uint64_t v = drive_rnd(d, UINT64_MAX);
 
 		memcpy(buf + i, &v, len - i < 8 ? len - i : 8);
 	}
-	model_write(d->m, obj, off, buf, len);
-	r = file_write(f, buf, len, &off, false);
-	if (r >= 0 && r < (ssize_t)len)
-		r = -EIO;
+	model_write(d->m, o->obj, off, buf, len);
+	r = file_write(o->f, buf, len, &off, false);
 	free(buf);
-	end(d, shut_file(n, f, r));
+	return r < 0 ? (int)r : r < (ssize_t)len ? -EIO : 0;
+}
+
+void drive_write(struct drive *d, const char *path, uint64_t off, size_t len)
+{
+	struct drive_open o;
+
+	if (open_file(d, path, &o) && begin(d))
+		end(d, shut(&o, write_on(d, &o, off, len)));
 }
 
 void drive_append(struct drive *d, const char *path, size_t len)
@@ -311,60 +322,183 @@ void drive_append(struct drive *d, const char *path, size_t len)
 
 void drive_truncate(struct drive *d, const char *path, uint64_t size)
 {
-	struct file *f;
-	int obj;
-	struct node *n = open_file(d, path, &f, &obj);
+	struct drive_open o;
+	int r;
 
-	if (!n)
+	if (!open_file(d, path, &o) || !begin(d))
 		return;
-	model_truncate(d->m, obj, size);
-	end(d, shut_file(n, f, file_truncate(f, size)));
+	model_truncate(d->m, o.obj, size);
+	if (size % 2) {	/* the other way in */
+		struct tree_setattr set = { .valid = TREE_SET_SIZE, .size = size };
+		struct stat st;
+
+		r = tree_setattr(o.n, &set, &st);
+	} else {
+		r = file_truncate(o.f, size);
+	}
+	end(d, shut(&o, r));
 }
 
 void drive_zero(struct drive *d, const char *path, uint64_t off, uint64_t len, bool punch)
 {
-	struct file *f;
-	int obj;
-	struct node *n = open_file(d, path, &f, &obj);
+	int mode = FALLOC_FL_KEEP_SIZE | (punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+	struct drive_open o;
 
-	if (!n)
+	if (!open_file(d, path, &o) || !begin(d))
 		return;
-	model_zero(d->m, obj, off, len);
-	end(d, shut_file(n, f, file_fallocate(f, FALLOC_FL_KEEP_SIZE |
-					      (punch ? FALLOC_FL_PUNCH_HOLE
-						     : FALLOC_FL_ZERO_RANGE), off, len)));
+	model_zero(d->m, o.obj, off, len);
+	end(d, shut(&o, file_fallocate(o.f, mode, off, len)));
 }
 
-void drive_xattr(struct drive *d, const char *path, size_t len)
+void drive_grow(struct drive *d, const char *path, uint64_t off, uint64_t len)
 {
-	char value[2000] = { 0 };
-	struct node *n;
-	int r;
+	struct drive_open o;
 
-	if (d->failed || model_lookup(d->m, path) < 0 || len > sizeof(value))
+	if (!open_file(d, path, &o) || !begin(d))
+		return;
+	if (off + len > model_size(d->m, o.obj))
+		model_truncate(d->m, o.obj, off + len);
+	else
+		model_zero(d->m, o.obj, off, 0);
+	end(d, shut(&o, file_fallocate(o.f, 0, off, len)));
+}
+
+static bool below(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(path, dir, len) == 0 && path[len] == '/';
+}
+
+void drive_exchange(struct drive *d, const char *path, const char *path2)
+{
+	int from = model_lookup(d->m, path), to = model_lookup(d->m, path2), r;
+	struct node *a, *b;
+	const char *one, *two;
+
+	if (from < 0 || to < 0 || from == to || below(path, path2) || below(path2, path) ||
+	    !begin(d))
+		return;
+	a = parent_of(d, path, &one);
+	b = parent_of(d, path2, &two);
+	model_exchange(d->m, path, path2);
+	r = a && b ? tree_rename(a, one, b, two, RENAME_EXCHANGE) : -EIO;
+	node_put(a);
+	node_put(b);
+	end(d, r);
+}
+
+void drive_chmod(struct drive *d, const char *path, unsigned int mode)
+{
+	struct tree_setattr set = { .valid = TREE_SET_MODE, .mode = mode };
+	int obj = model_lookup(d->m, path), r;
+	struct node *n;
+	struct stat st;
+
+	if (obj < 0 || model_kind(d->m, obj) == MODEL_LINK || !begin(d))
 		return;
 	n = drive_node(d, path);
-	memset(value, 'x', len);
-	r = n ? tree_setxattr(n, "user.test", value, len, 0) : -EIO;
+	model_chmod(d->m, path, mode);
+	r = n ? tree_setattr(n, &set, &st) : -EIO;
 	node_put(n);
-	if (r < 0 && r != -EOPNOTSUPP)
-		d->failed = r;
+	end(d, r);
+}
+
+void drive_touch(struct drive *d, const char *path)
+{
+	struct tree_setattr set = { .valid = TREE_SET_MTIME, .mtime = { 1000000000, 5 } };
+	struct node *n;
+	struct stat st;
+
+	if (d->failed || model_lookup(d->m, path) < 0)
+		return;
+	n = drive_node(d, path);
+	d->failed = n ? tree_setattr(n, &set, &st) : -EIO;
+	node_put(n);
+}
+
+size_t drive_value(uint32_t id, uint8_t out[static DRIVE_XATTR_MAX])
+{
+	size_t len = id % 2 ? DRIVE_XATTR_MAX : 20;
+
+	memset(out, (uint8_t)(id * 7), len);
+	memcpy(out, &id, sizeof(id));
+	return len;
+}
+
+static void set_xattr(struct drive *d, const char *path, uint32_t id)
+{
+	uint8_t value[DRIVE_XATTR_MAX];
+	int obj = model_lookup(d->m, path), r = -EIO;
+	struct node *n;
+
+	if (obj < 0 || model_kind(d->m, obj) == MODEL_LINK || !begin(d))
+		return;
+	n = drive_node(d, path);
+	model_xattr(d->m, path, id);
+	if (n && id)
+		r = tree_setxattr(n, "user.test", value, drive_value(id, value), 0);
+	else if (n)
+		r = tree_removexattr(n, "user.test");
+	node_put(n);
+	end(d, r == -ENODATA ? 0 : r);
+}
+
+void drive_xattr(struct drive *d, const char *path, bool big)
+{
+	set_xattr(d, path, 2 * ++d->xattrs + big);
+}
+
+void drive_xattr_remove(struct drive *d, const char *path)
+{
+	set_xattr(d, path, 0);
+}
+
+static int sync_on(struct drive *d, const struct drive_open *o, bool datasync)
+{
+	int r = file_sync(o->f, datasync);
+
+	if (r == 0)
+		model_synced_file(d->m, drive_now(d), o->obj, datasync);
+	return r;
 }
 
 void drive_sync(struct drive *d, const char *path, bool datasync)
 {
-	struct file *f;
-	int obj, r;
-	struct node *n = open_file(d, path, &f, &obj);
+	struct drive_open o;
 
-	if (!n)
+	if (open_file(d, path, &o))
+		d->failed = shut(&o, sync_on(d, &o, datasync));
+}
+
+void drive_hold(struct drive *d, unsigned int i, const char *path)
+{
+	int r = let_go(&d->held[i]);
+
+	d->failed = d->failed ? d->failed : r;
+	open_file(d, path, &d->held[i]);
+	if (!d->held[i].f)
+		d->held[i] = (struct drive_open){ 0 };
+}
+
+void drive_held_write(struct drive *d, unsigned int i, uint64_t off, size_t len)
+{
+	if (d->held[i].f && begin(d))
+		end(d, write_on(d, &d->held[i], off, len));
+}
+
+void drive_held_truncate(struct drive *d, unsigned int i, uint64_t size)
+{
+	if (!d->held[i].f || !begin(d))
 		return;
-	r = file_sync(f, datasync);
-	if (r == 0)
-		model_synced(d->m, drive_now(d), true, false, obj);
-	r = shut_file(n, f, r);
-	if (r < 0)
-		d->failed = r;
+	model_truncate(d->m, d->held[i].obj, size);
+	end(d, file_truncate(d->held[i].f, size));
+}
+
+void drive_held_sync(struct drive *d, unsigned int i, bool datasync)
+{
+	if (d->held[i].f && !d->failed)
+		d->failed = sync_on(d, &d->held[i], datasync);
 }
 
 void drive_syncdir(struct drive *d, const char *path)
@@ -375,9 +509,9 @@ void drive_syncdir(struct drive *d, const char *path)
 	if (d->failed)
 		return;
 	n = *path ? drive_node(d, path) : node_get(d->root);
-	r = n ? tree_fsyncdir(n) : 0;
-	if (n && r == 0)
-		model_synced(d->m, drive_now(d), false, true, -1);
+	r = n && node_type(n) == S_IFDIR ? tree_fsyncdir(n) : 0;
+	if (n && node_type(n) == S_IFDIR && r == 0)
+		model_synced(d->m, drive_now(d), false, true);
 	node_put(n);
 	d->failed = r;
 }
@@ -388,7 +522,7 @@ static void whole(struct drive *d, int (*fn)(struct club *c), bool contents, boo
 		return;
 	d->failed = fn(d->club);
 	if (d->failed == 0)
-		model_synced(d->m, drive_now(d), contents, names, -1);
+		model_synced(d->m, drive_now(d), contents, names);
 }
 
 void drive_commit(struct drive *d)
@@ -413,7 +547,7 @@ void drive_freeze(struct drive *d)
 	d->failed = club_freeze(d->club, 100000);
 	if (d->failed)
 		return;
-	model_synced(d->m, drive_now(d), true, false, -1);
+	model_synced(d->m, drive_now(d), true, false);
 	must(d->nfrozen < sizeof(d->frozen) / sizeof(d->frozen[0]));
 	d->frozen[d->nfrozen].from = drive_now(d);
 	d->frozen[d->nfrozen++].to = SIZE_MAX;

@@ -13,6 +13,14 @@
 #include "tests/crash/model.h"
 #include "tests/crash/simdisk.h"
 
+enum { DRIVE_HELD = 3 };
+
+struct drive_open {
+	struct node *n;
+	struct file *f;
+	int obj;		/* in the model */
+};
+
 struct drive {
 	struct backend *b;
 	struct store *store;
@@ -20,6 +28,9 @@ struct drive {
 	struct node *root;
 	struct model *m;
 	uint64_t rng;
+	char last[MODEL_PATH];	/* what the workload did something to */
+	uint32_t xattrs;	/* attributes set so far */
+	struct drive_open held[DRIVE_HELD];
 	int failed;		/* -errno of the operation that failed */
 	struct drive_freeze {
 		size_t from, to;	/* events between which the club was frozen */
@@ -28,6 +39,10 @@ struct drive {
 };
 
 #define DRIVE_CLUB "verein"
+
+enum { DRIVE_XATTR_MAX = 1500 };
+/* drive_value(): the value of the attribute that @id stands for (model_xattr()); its length. */
+size_t drive_value(uint32_t id, uint8_t out[static DRIVE_XATTR_MAX]);
 
 /* drive_new(): a new disk with an empty club, settled.  drive_free() takes all of it away. */
 void drive_new(struct drive *d, uint64_t seed);
@@ -51,7 +66,22 @@ void drive_write(struct drive *d, const char *path, uint64_t off, size_t len);
 void drive_append(struct drive *d, const char *path, size_t len);
 void drive_truncate(struct drive *d, const char *path, uint64_t size);
 void drive_zero(struct drive *d, const char *path, uint64_t off, uint64_t len, bool punch);
-void drive_xattr(struct drive *d, const char *path, size_t len);
+void drive_grow(struct drive *d, const char *path, uint64_t off, uint64_t len);
+void drive_exchange(struct drive *d, const char *path, const char *path2);
+void drive_chmod(struct drive *d, const char *path, unsigned int mode);
+void drive_touch(struct drive *d, const char *path);	/* its time; no model has it */
+void drive_xattr(struct drive *d, const char *path, bool big);
+void drive_xattr_remove(struct drive *d, const char *path);
+
+/*
+ * drive_hold(): open @path and keep it open, in place of what was held in the slot @i; nothing
+ * at @path: only let go.  The others work on what is held there, also after it was removed.
+ */
+void drive_hold(struct drive *d, unsigned int i, const char *path);
+void drive_held_write(struct drive *d, unsigned int i, uint64_t off, size_t len);
+void drive_held_truncate(struct drive *d, unsigned int i, uint64_t size);
+void drive_held_sync(struct drive *d, unsigned int i, bool datasync);
+
 void drive_sync(struct drive *d, const char *path, bool datasync);
 void drive_syncdir(struct drive *d, const char *path);
 void drive_commit(struct drive *d);

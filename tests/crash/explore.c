@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -243,7 +244,8 @@ static int faults(const struct explorer *x, size_t stride)
 static int one(char *spec)
 {
 	char *w = strtok(spec, ":"), *seed = strtok(NULL, ":"), *upto = strtok(NULL, ":");
-	char *cseed = strtok(NULL, ":"), *mode = strtok(NULL, ":"), why[700], what[300];
+	char *cseed = strtok(NULL, ":"), *mode = strtok(NULL, ":"), why[700];
+	bool good;
 	struct unit u;
 	size_t n, m = 0, i = 0;
 
@@ -257,15 +259,13 @@ static int one(char *spec)
 		return 2;
 	unit_run(&u, &workloads[i], strtoull(seed, NULL, 10));
 	n = strtoull(upto, NULL, 10);
-	for (size_t k = n > 40 ? n - 40 : 0; k < n && k < simdisk_events(u.d.b); k++) {
-		simdisk_describe(simdisk_event(u.d.b, k), what, sizeof(what));
-		printf("%6zu %s\n", k, what);
-	}
-	if (state_check(&u, n, strtoull(cseed, NULL, 10), modes[m], why, sizeof(why)))
-		puts("well");
-	else
-		printf("FAILED: %s\n", why);
-	return 0;
+	state_print(u.d.b, n > 60 ? n - 60 : 0, n);
+	model_print(u.d.m, u.settled + 1, stdout);
+	state_tell(true);
+	good = state_check(&u, n, strtoull(cseed, NULL, 10), modes[m], why, sizeof(why));
+	printf(good ? "well\n" : "FAILED: %s\n", why);
+	unit_free(&u);
+	return good ? 0 : 1;
 }
 
 static void usage(FILE *fp)
@@ -315,6 +315,9 @@ int main(int argc, char **argv)
 	/* the engine says of every damaged disk what is wrong with it */
 	if (!verbose && !spec && !freopen("/dev/null", "w", stderr))
 		return 2;
+	/* buffers come and go by the thousand: let malloc keep them */
+	mallopt(M_MMAP_THRESHOLD, 64 << 20);
+	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	if (spec)
 		return one(spec);
 	if (do_mutants)

@@ -59,6 +59,22 @@ static int read_file(struct node *n, struct model_seen *s)
 	return got < 0 ? (int)got : r;
 }
 
+/* Which of the values drive.c sets is it?  Every byte must be right. */
+static int read_xattr(struct node *n, struct model_seen *s)
+{
+	uint8_t got[DRIVE_XATTR_MAX], want[DRIVE_XATTR_MAX];
+	ssize_t len = tree_getxattr(n, "user.test", got, sizeof(got));
+
+	if (len < 0)
+		return len == -ENODATA ? 0 : (int)len;
+	if (len < (ssize_t)sizeof(s->xattr))
+		return -EUCLEAN;
+	memcpy(&s->xattr, got, sizeof(s->xattr));
+	return drive_value(s->xattr, want) == (size_t)len && memcmp(got, want, (size_t)len) == 0
+		       ? 0
+		       : -EUCLEAN;
+}
+
 static int look_at(struct node *n, const struct stat *st, struct model_seen *s)
 {
 	char target[TREE_SYMLINK_MAX + 1];
@@ -75,8 +91,10 @@ static int look_at(struct node *n, const struct stat *st, struct model_seen *s)
 		snprintf(s->target, sizeof(s->target), "%.63s", r == 0 ? target : "");
 	} else {
 		s->kind = MODEL_DIR;
-		if (tree_getxattr(n, "user.test", NULL, 0) == -EUCLEAN)
-			r = -EUCLEAN;
+	}
+	if (s->kind != MODEL_LINK) {
+		s->mode = st->st_mode & 07777;
+		r = r < 0 ? r : read_xattr(n, s);
 	}
 	return r;
 }

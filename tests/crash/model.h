@@ -12,8 +12,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
-enum { MODEL_PATH = 600, MODEL_FILE_MAX = 1 << 21 };
+enum { MODEL_PATH = 600, MODEL_FILE_MAX = 1 << 21, MODEL_FILE_MODE = 0640, MODEL_DIR_MODE = 0750 };
 
 enum model_kind { MODEL_FILE = 'f', MODEL_DIR = 'd', MODEL_LINK = 'l' };
 
@@ -39,6 +40,11 @@ void model_unlink(struct model *m, const char *path);	/* of an empty directory, 
 void model_write(struct model *m, int file, uint64_t off, const void *data, size_t len);
 void model_truncate(struct model *m, int file, uint64_t size);
 void model_zero(struct model *m, int file, uint64_t off, uint64_t len);
+void model_exchange(struct model *m, const char *path, const char *path2);
+void model_chmod(struct model *m, const char *path, unsigned int mode);
+/* model_xattr(): the attribute of a file or directory has the value @id now; 0: none.  An odd
+ * @id stands for a value too big for the header. */
+void model_xattr(struct model *m, const char *path, uint32_t id);
 
 /* What is there now. */
 int model_lookup(const struct model *m, const char *path);	/* its number, or -1 */
@@ -47,20 +53,34 @@ bool model_empty_dir(const struct model *m, const char *path);
 uint64_t model_size(const struct model *m, int file);
 size_t model_ops(const struct model *m);
 
-/* A sync returned.  contents, names: what it promises of all operations so far; file: -1, or the
- * one whose name is durable now. */
-void model_synced(struct model *m, size_t events, bool contents, bool names, int file);
-/* model_settled(): everything so far is on disk, and the events begin anew. */
-void model_settled(struct model *m);
+/* A sync returned.  contents, names: what it promises of all operations so far. */
+void model_synced(struct model *m, size_t events, bool contents, bool names);
+/* That of a file: the contents of all, its names, and without @datasync its mode. */
+void model_synced_file(struct model *m, size_t events, int file, bool datasync);
+/* model_print(): the operations from number @from on, one a line, and what syncs promised. */
+void model_print(const struct model *m, size_t from, FILE *fp);
+
+/* model_settled(): everything so far is on disk; @events of the trace lie before that. */
+void model_settled(struct model *m, size_t events);
 
 /* What was found.  Entries in the order of their paths. */
 struct model_seen {
 	char path[MODEL_PATH];
 	enum model_kind kind;
 	uint64_t ino, size;
+	unsigned int mode;	/* of a file or directory */
+	uint32_t xattr;		/* which value its attribute has */
 	uint8_t *data;		/* malloc(); of a file */
 	char target[64];
 };
+
+/*
+ * model_adopt(): the beginning of another model: a club that holds just this.
+ * model_same(): is it the same?  Else @why.
+ */
+void model_adopt(struct model *m, const struct model_seen *seen, size_t n);
+bool model_same(const struct model_seen *a, size_t na, const struct model_seen *b, size_t nb,
+		char *why, size_t size);
 
 /*
  * model_check(): can this be what is left after @upto events?  @lossless: the process died, the

@@ -10,6 +10,38 @@
 
 #define CLUB_DIR "/store/clubs/" DRIVE_CLUB
 
+enum { LIVES_MAX = 2 };
+
+/* When power is lost, and how; rnd: decides what is done then. */
+struct moment {
+	size_t upto;
+	uint64_t rnd;
+	enum sim_mode mode;
+};
+
+/* What was seen in a club. */
+struct sight {
+	struct model_seen *seen;
+	size_t n;
+};
+
+static bool tell;
+
+void state_tell(bool yes)
+{
+	tell = yes;
+}
+
+void state_print(struct backend *b, size_t from, size_t upto)
+{
+	char what[300];
+
+	for (size_t k = from; k < upto && k < simdisk_events(b); k++) {
+		simdisk_describe(simdisk_event(b, k), what, sizeof(what));
+		printf("%6zu %s\n", k, what);
+	}
+}
+
 void unit_run(struct unit *u, const struct workload *w, uint64_t seed)
 {
 	u->w = w;
@@ -17,6 +49,7 @@ void unit_run(struct unit *u, const struct workload *w, uint64_t seed)
 	drive_new(&u->d, seed);
 	w->prepare(&u->d);
 	drive_settle(&u->d);
+	u->settled = model_ops(u->d.m);
 	w->run(&u->d);
 	if (u->d.failed) {
 		fprintf(stderr, "workload failed without a fault: %s\n", strerror(-u->d.failed));
@@ -36,25 +69,43 @@ static uint64_t mix(uint64_t z)
 	return z ^ z >> 31;
 }
 
-bool state_compare(struct drive *x, struct backend *b, const struct model *m, size_t upto,
-		   bool lossless, bool stay, char *why, size_t size)
+static void unsee(struct sight *s)
 {
-	struct model_seen *seen = NULL;
+	drive_unsee(s->seen, s->n);
+	*s = (struct sight){ 0 };
+}
+
+/* Open the club and look at all of it; after failure nothing is open. */
+static bool open_and_look(struct drive *x, struct backend *b, struct sight *s, char *why,
+			  size_t size)
+{
 	char where[MODEL_PATH];
-	size_t n = 0;
-	bool good = false;
 	int r = drive_open(x, b);
 
+	*s = (struct sight){ 0 };
 	if (r < 0) {
 		snprintf(why, size, "the club cannot be unlocked: %s", strerror(-r));
 		return false;
 	}
-	r = drive_look(x, &seen, &n, where, sizeof(where));
-	if (r < 0)
-		snprintf(why, size, "cannot be read: '%s': %s", where, strerror(-r));
-	else
-		good = model_check(m, upto, lossless, seen, n, why, size);
-	drive_unsee(seen, n);
+	r = drive_look(x, &s->seen, &s->n, where, sizeof(where));
+	if (r == 0)
+		return true;
+	snprintf(why, size, "cannot be read: '%s': %s", where, strerror(-r));
+	unsee(s);
+	drive_close(x);
+	return false;
+}
+
+bool state_compare(struct drive *x, struct backend *b, const struct model *m, size_t upto,
+		   bool lossless, bool stay, char *why, size_t size)
+{
+	struct sight s;
+	bool good;
+
+	if (!open_and_look(x, b, &s, why, size))
+		return false;
+	good = model_check(m, upto, lossless, s.seen, s.n, why, size);
+	unsee(&s);
 	if (!good || !stay)
 		drive_close(x);
 	return good;
@@ -107,48 +158,154 @@ static bool works(struct drive *x, char *why, size_t size)
 	return r == 0;
 }
 
-/* Use it, close it, open it again: it must be the same. */
-static bool lasts(struct drive *x, const struct model *m, size_t upto, bool lossless, char *why,
+static bool still(const struct sight *was, struct backend *b, const char *when, char *why,
 		  size_t size)
+{
+	char text[500];
+	struct drive y = { 0 };
+	struct sight s;
+	bool good = open_and_look(&y, b, &s, text, sizeof(text));
+
+	if (good) {
+		good = model_same(was->seen, was->n, s.seen, s.n, text, sizeof(text));
+		unsee(&s);
+		drive_close(&y);
+	}
+	if (!good)
+		snprintf(why, size, "%s: %s", when, text);
+	return good;
+}
+
+/* What recovery has shown is there to stay: power may fail again before anything was done. */
+static bool is_final(struct drive *x, const struct sight *was, uint64_t cseed, char *why,
+		     size_t size)
+{
+	struct backend *b = simdisk_crash(x->b, simdisk_events(x->b), cseed,
+					  cseed % 2 ? SIM_STRICT : SIM_EXT4);
+	bool good = still(was, b, "power lost after recovery", why, size);
+
+	simdisk_free(b);
+	return good;
+}
+
+/* Use it, close it, open it again: it must be the same. */
+static bool lasts(struct drive *x, const struct sight *was, char *why, size_t size)
 {
 	struct backend *b = x->b;
 	bool good = works(x, why, size);
 
 	drive_close(x);
 	return good && nothing_left(b, why, size) &&
-	       state_compare(x, b, m, upto, lossless, false, why, size);
+	       still(was, b, "after a clean end", why, size);
 }
 
-/* The power fails again during recovery. */
-static struct backend *again(struct backend *b, uint64_t rnd, enum sim_mode mode)
+static bool check_disk(struct backend *b, const struct model *m, const struct moment *at,
+		       unsigned int lives, char *why, size_t size);
+
+/*
+ * Go on with the club as if nothing had happened, on what recovery has left of it, and lose power
+ * once more.  What was found is where a new model begins.
+ */
+static bool next_life(struct drive *x, const struct sight *was, const struct moment *at,
+		      unsigned int lives, char *why, size_t size)
+{
+	size_t from = simdisk_events(x->b), to, adopted;
+	struct moment next = { .rnd = mix(at->rnd + 7) };
+	struct backend *b;
+	char text[500];
+	bool good = false;
+
+	x->m = model_new();
+	x->rng = at->rnd;
+	x->xattrs = 100 + 100 * lives;
+	model_adopt(x->m, was->seen, was->n);
+	model_settled(x->m, from);
+	adopted = model_ops(x->m) + 1;
+	workload_steps(x, 4 + (unsigned int)(at->rnd / 64 % 24));
+	to = simdisk_events(x->b);
+	if (x->failed) {
+		snprintf(why, size, "life %u: an operation failed: %s", lives + 1,
+			 strerror(-x->failed));
+	} else {
+		next.mode = next.rnd % 5 == 0 ? SIM_NONE_LOST : next.rnd % 2 ? SIM_STRICT : SIM_EXT4;
+		next.upto = from + next.rnd / 16 % (to - from + 1);
+		b = simdisk_crash(x->b, next.upto, next.rnd, next.mode);
+		good = check_disk(b, x->m, &next, lives + 1, text, sizeof(text));
+		if (!good && tell) {
+			printf("life %u: its events and operations\n", lives + 1);
+			state_print(x->b, from, to);
+			model_print(x->m, adopted, stdout);
+		}
+		if (!good)
+			snprintf(why, size, "life %u, after event %zu of %zu..%zu, mode %d: %s",
+				 lives + 1, next.upto, from, to, (int)next.mode, text);
+	}
+	drive_close(x);
+	model_free(x->m);
+	return good;
+}
+
+/* The power fails again during recovery.  Takes @b; NULL: the club cannot be unlocked. */
+static struct backend *again(struct backend *b, const struct moment *at, char *why, size_t size)
 {
 	struct drive x = { 0 };
-	struct backend *b2;
+	struct backend *b2 = NULL;
+	int r = drive_open(&x, b);
 
-	if (drive_open(&x, b) < 0)
-		return b;
-	b2 = simdisk_crash(b, rnd % (simdisk_events(b) + 1), mix(rnd), mode);
-	drive_close(&x);
+	if (r < 0) {
+		snprintf(why, size, "the club cannot be unlocked: %s", strerror(-r));
+	} else {
+		b2 = simdisk_crash(b, mix(at->rnd) % (simdisk_events(b) + 1), mix(at->rnd + 1),
+				   at->mode);
+		drive_close(&x);
+	}
 	simdisk_free(b);
 	return b2;
+}
+
+/*
+ * The disk @b, which is freed: is it what may be left of @m?  Chance decides what else is done:
+ * power fails once or twice more in recovery, the club is used, closed, used for another life.
+ */
+static bool check_disk(struct backend *b, const struct model *m, const struct moment *at,
+		       unsigned int lives, char *why, size_t size)
+{
+	bool lossless = at->mode == SIM_NONE_LOST, good;
+	unsigned int what = (unsigned int)(at->rnd % 16);
+	struct moment second = *at;
+	struct drive x = { 0 };
+	struct sight s;
+
+	if (what % 4 == 1)
+		b = again(b, &second, why, size);
+	second.rnd = mix(at->rnd + 2);
+	if (b && what == 5)
+		b = again(b, &second, why, size);
+	if (!b)
+		return false;
+	good = open_and_look(&x, b, &s, why, size);
+	if (good) {
+		good = model_check(m, at->upto, lossless, s.seen, s.n, why, size);
+		if (good && what / 4 == 1)
+			good = is_final(&x, &s, at->rnd / 16, why, size);
+		if (!good || (what / 4 != 2 && (what / 4 != 3 || lives >= LIVES_MAX)))
+			drive_close(&x);
+		else if (what / 4 == 2)
+			good = lasts(&x, &s, why, size);
+		else
+			good = next_life(&x, &s, at, lives, why, size);
+		unsee(&s);
+	}
+	simdisk_free(b);
+	return good;
 }
 
 bool state_check(struct unit *u, size_t upto, uint64_t cseed, enum sim_mode mode, char *why,
 		 size_t size)
 {
-	bool lossless = mode == SIM_NONE_LOST, good;
-	uint64_t rnd = mix(cseed ^ upto * 0x9e3779b97f4a7c15u);
-	struct backend *b = simdisk_crash(u->d.b, upto, cseed, mode);
-	bool stay = rnd % 8 == 0;
-	struct drive x = { 0 };
+	struct moment at = { upto, mix(cseed ^ upto * 0x9e3779b97f4a7c15u), mode };
 
-	if (rnd % 4 == 1)
-		b = again(b, mix(rnd), mode);
-	good = state_compare(&x, b, u->d.m, upto, lossless, stay, why, size);
-	if (good && stay)
-		good = lasts(&x, u->d.m, upto, lossless, why, size);
-	simdisk_free(b);
-	return good;
+	return check_disk(simdisk_crash(u->d.b, upto, cseed, mode), u->d.m, &at, 0, why, size);
 }
 
 /* Inode numbers below a directory. */

@@ -8,6 +8,7 @@ struct unit {
 	const struct workload *w;
 	uint64_t seed;
 	struct drive d;
+	size_t settled;		/* operations of the model that came before the trace */
 };
 
 /* unit_run(): prepare, settle, run.  unit_free(). */
@@ -20,6 +21,12 @@ void unit_free(struct unit *u);
  */
 bool state_check(struct unit *u, size_t upto, uint64_t cseed, enum sim_mode mode, char *why,
 		 size_t size);
+
+/* state_tell(): from now on print the trace and the operations of every later life that ends
+ * badly.  One thread. */
+void state_tell(bool yes);
+/* state_print(): the last events before @upto, on stdout. */
+void state_print(struct backend *b, size_t from, size_t upto);
 
 /* state_frozen(): while the club was frozen nothing in its directory changed; and a copy of that
  * is the club as it was. */

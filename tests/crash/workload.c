@@ -38,11 +38,30 @@ static void some_write(struct drive *d, const char *path)
 		off = size ? drive_rnd(d, size) / PAGE * PAGE : 0;
 		drive_write(d, path, off, PAGE);
 		break;
-	case 2:		/* beyond the end, often beyond the direct blocks */
-		drive_write(d, path, drive_rnd(d, 700000), 1 + drive_rnd(d, 30000));
+	case 2:		/* beyond the end, at times beyond the direct blocks */
+		off = drive_rnd(d, drive_rnd(d, 4) ? 100000 : 700000);
+		drive_write(d, path, off, 1 + drive_rnd(d, 30000));
 		break;
 	default:
 		drive_write(d, path, size ? drive_rnd(d, size) : 0, 1 + drive_rnd(d, 12000));
+	}
+}
+
+/* What a program does to a file that it has open, be it removed or not. */
+static void on_held(struct drive *d, unsigned int i)
+{
+	switch (drive_rnd(d, 5)) {
+	case 0:
+		drive_held_sync(d, i, drive_rnd(d, 2));
+		break;
+	case 1:
+		drive_held_truncate(d, i, drive_rnd(d, 200000));
+		break;
+	case 2:
+		drive_held_write(d, i, drive_rnd(d, 150000), 1 + drive_rnd(d, 80000));
+		break;
+	default:
+		drive_held_write(d, i, drive_rnd(d, 100) * PAGE, PAGE);
 	}
 }
 
@@ -50,14 +69,51 @@ static void one_step(struct drive *d)
 {
 	char a[MODEL_PATH], b[MODEL_PATH], dir[16];
 
-	name_of(d, a);
+	/* stay with one file for a while: what goes wrong, goes wrong between two steps */
+	if (!d->last[0] || drive_rnd(d, 2))
+		name_of(d, d->last);
+	memcpy(a, d->last, sizeof(a));
 	name_of(d, b);
 	snprintf(dir, sizeof(dir), "d%d", (int)drive_rnd(d, NDIRS));
 	if (strchr(a, '/') && model_lookup(d->m, (char[]){ a[0], a[1], 0 }) < 0)
 		drive_mkdir(d, (char[]){ a[0], a[1], 0 });
 	if (strchr(b, '/') && model_lookup(d->m, (char[]){ b[0], b[1], 0 }) < 0)
 		drive_mkdir(d, (char[]){ b[0], b[1], 0 });
-	switch (drive_rnd(d, 24)) {
+	switch (drive_rnd(d, 36)) {
+	case 24:
+		if (drive_rnd(d, 3))
+			drive_exchange(d, a, b);
+		else
+			drive_exchange(d, dir, drive_rnd(d, 2) ? "moved" : "d0");
+		break;
+	case 25:
+		drive_chmod(d, a, drive_rnd(d, 2) ? 0600 : 0644);
+		if (drive_rnd(d, 2))
+			drive_sync(d, a, false);
+		break;
+	case 26:
+		drive_chmod(d, dir, drive_rnd(d, 2) ? 0700 : 0755);
+		break;
+	case 27:
+		drive_touch(d, a);
+		break;
+	case 28:
+		drive_grow(d, a, drive_rnd(d, 60000), 1 + drive_rnd(d, 100000));
+		break;
+	case 29:
+		drive_xattr_remove(d, drive_rnd(d, 4) ? a : dir);
+		break;
+	case 30:
+		drive_xattr(d, dir, drive_rnd(d, 2));
+		break;
+	case 31:
+	case 32:
+		drive_hold(d, (unsigned int)drive_rnd(d, DRIVE_HELD), a);
+		break;
+	case 33:
+	case 34:
+		on_held(d, (unsigned int)drive_rnd(d, DRIVE_HELD));
+		break;
 	case 0:
 		drive_remove(d, a);
 		break;
@@ -81,13 +137,15 @@ static void one_step(struct drive *d)
 			drive_rename(d, "moved", dir);
 		break;
 	case 7:
-		drive_truncate(d, a, drive_rnd(d, 3) ? drive_rnd(d, 500000) : 0);
+		drive_truncate(d, a, drive_rnd(d, drive_rnd(d, 3) ? 100000 : 500000));
+		if (drive_rnd(d, 4) == 0)
+			drive_truncate(d, a, 0);
 		break;
 	case 8:
-		drive_zero(d, a, drive_rnd(d, 300000), 1 + drive_rnd(d, 100000), drive_rnd(d, 2));
+		drive_zero(d, a, drive_rnd(d, 150000), 1 + drive_rnd(d, 100000), drive_rnd(d, 2));
 		break;
 	case 9:
-		drive_xattr(d, a, drive_rnd(d, 4) ? 20 : 1500);
+		drive_xattr(d, a, drive_rnd(d, 4) == 0);
 		break;
 	case 10:
 	case 11:
@@ -106,16 +164,20 @@ static void one_step(struct drive *d)
 	}
 }
 
+void workload_steps(struct drive *d, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		one_step(d);
+}
+
 static void mixed_prepare(struct drive *d)
 {
-	for (int i = 0; i < 40; i++)
-		one_step(d);
+	workload_steps(d, 40);
 }
 
 static void mixed_run(struct drive *d)
 {
-	for (int i = 0; i < 60; i++)
-		one_step(d);
+	workload_steps(d, 60);
 }
 
 /* A recorded program: see traces/record.py. */

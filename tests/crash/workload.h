@@ -11,6 +11,9 @@ struct workload {
 	bool freezes;
 };
 
+/* workload_steps(): @n operations of all kinds on whatever is there. */
+void workload_steps(struct drive *d, unsigned int n);
+
 extern const struct workload workloads[];	/* ends with a NULL name */
 
 #endif
