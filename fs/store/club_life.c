@@ -153,6 +153,8 @@ int club_commit(struct club *c)
 	gate_enter(&c->life.gate, GATE_CONTENTS);
 	if (c->life.j)
 		r = commit(c);
+	else if (atomic_load(&c->life.readonly) && c->hdr.ro_compat == 0)
+		r = -EROFS;	/* failed before a life began */
 	gate_leave(&c->life.gate);
 	return r;
 }
