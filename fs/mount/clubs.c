@@ -224,6 +224,11 @@ void clubs_put(struct clubs_club *c)
 	pthread_mutex_unlock(&cs->lock);
 }
 
+int clubs_has_acl(struct clubs_club *c)
+{
+	return club_has_acl(c->club);
+}
+
 struct node *clubs_root(struct clubs_club *c)
 {
 	return node_get(c->root);

@@ -50,6 +50,9 @@ int clubs_get(struct clubs *cs, const char *name, struct clubs_club **out);
 struct clubs_club *clubs_ref(struct clubs_club *c);
 void clubs_put(struct clubs_club *c);			/* NULL is fine */
 
+/* clubs_has_acl(): as club_has_acl(). */
+int clubs_has_acl(struct clubs_club *c);
+
 /* clubs_root(): its root directory; the caller gets a reference of the node. */
 struct node *clubs_root(struct clubs_club *c);
 

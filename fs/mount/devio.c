@@ -13,6 +13,7 @@
 #include "devio.h"
 #include "defer.h"
 #include "session.h"
+#include "statx.h"
 
 /*
  * A mount answers one INIT, so one slot is enough; the thread that reads the request also
@@ -71,14 +72,14 @@ void devio_adopt(const uint8_t *raw, size_t len)
  * A request read and not answered must not be lost: libfuse cancels its threads, but only while
  * they wait for the next.
  */
-static bool looked_at(struct session *s, const uint8_t *raw, size_t len)
+static bool looked_at(struct session *s, int fd, const uint8_t *raw, size_t len)
 {
 	bool ours;
 	int old;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	devio_adopt(raw, len);
-	ours = defer_takes(s->defer, raw, len);
+	ours = statx_takes(s, fd, raw, len) || defer_takes(s->defer, raw, len);
 	pthread_setcancelstate(old, NULL);
 	return ours;
 }
@@ -91,7 +92,7 @@ static ssize_t devio_read(int fd, void *buf, size_t size, void *userdata)
 	do {
 		kill_suidgid = false;
 		n = read(fd, buf, size);
-	} while (n >= (ssize_t)sizeof(struct fuse_in_header) && looked_at(s, buf, (size_t)n));
+	} while (n >= (ssize_t)sizeof(struct fuse_in_header) && looked_at(s, fd, buf, (size_t)n));
 	if (n < 0 && errno == ENODEV) {		/* unmounted, or the connection was cut */
 		defer_gone(s->defer);
 		tell.down(tell.arg);

@@ -43,7 +43,8 @@ void session_init(void *userdata, struct fuse_conn_info *conn)
 	const unsigned int wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
 				    FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
 				    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS |
-				    FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS;
+				    FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS |
+				    FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
 	/* AUTO_INVAL_DATA would throw the page cache of a file away after each own write. */
 	const unsigned int unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
 				      FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
@@ -231,7 +232,7 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 	int r;
 
 	fuse_set_log_func(fuse_says);
-	umask(0);		/* modes come from the kernel, with the user's umask applied */
+	umask(0);		/* modes are those that requests ask for */
 	keeper_block();
 	r = open_store(&s);
 	if (r == 0) {

@@ -143,6 +143,22 @@ int tree_getattr(struct node *n, struct stat *st)
 	return r;
 }
 
+int tree_btime(struct node *n, struct timespec *btime)
+{
+	struct club *c = n->club;
+	struct node_where w;
+	int r;
+
+	pthread_rwlock_rdlock(&c->ns);
+	r = n->dead ? -ENODATA : node_where(n, &w);
+	if (r == 0) {
+		r = c->b->ops->btimeat(c->b, w.dirfd, w.enc, btime);
+		node_where_put(&w);
+	}
+	pthread_rwlock_unlock(&c->ns);
+	return r;
+}
+
 /* One of the changes, to the descriptor @fd if it is one, else by name. */
 static int set_mode(struct backend *b, int fd, const struct node_where *w, mode_t mode)
 {
