@@ -20,7 +20,10 @@
  * writes its reply.  Nothing here is shared but the slot.
  */
 static _Atomic uint64_t init_unique;
-static _Atomic uint32_t init_offered;
+static _Atomic uint32_t init_offered, init_offered2;
+
+/* FUSE_NO_EXPORT_SUPPORT (protocol 7.40): file handles are refused, not decoded by chance. */
+#define NO_EXPORT_SUPPORT2 (1U << (38 - 32))
 
 static struct devio_events tell;	/* constant after devio_install() */
 
@@ -64,6 +67,8 @@ void devio_adopt(const uint8_t *raw, size_t len)
 	if (h.opcode == FUSE_INIT) {
 		init_offered = peek_u32(raw + sizeof(h), len - sizeof(h),
 					offsetof(struct fuse_init_in, flags));
+		init_offered2 = peek_u32(raw + sizeof(h), len - sizeof(h),
+					 offsetof(struct fuse_init_in, flags2));
 		init_unique = h.unique;
 	}
 }
@@ -113,6 +118,12 @@ static void patch_init(struct iovec *iov)
 	/* V1 has other duties than V2; libfuse 3.17 asks for it unless told not to. */
 	flags = (flags & ~(uint32_t)FUSE_HANDLE_KILLPRIV) | want;
 	memcpy(body + offsetof(struct fuse_init_out, flags), &flags, sizeof(flags));
+	if ((flags & FUSE_INIT_EXT) &&
+	    iov->iov_len >= offsetof(struct fuse_init_out, flags2) + sizeof(flags)) {
+		flags = peek_u32(body, iov->iov_len, offsetof(struct fuse_init_out, flags2));
+		flags |= NO_EXPORT_SUPPORT2 & init_offered2;
+		memcpy(body + offsetof(struct fuse_init_out, flags2), &flags, sizeof(flags));
+	}
 }
 
 static ssize_t devio_writev(int fd, struct iovec *iov, int count, void *userdata)

@@ -161,6 +161,8 @@ void ops_file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size
 		    struct fuse_file_info *fi)
 {
 	struct handle *h = ops_handle(fi);
+	/* With its write-back cache the kernel knows the end of the file better than we do. */
+	bool append = (fi->flags & O_APPEND) && !ops_session(req)->options->writeback;
 	uint64_t at = (uint64_t)off;
 	ssize_t n = 0;
 
@@ -168,7 +170,7 @@ void ops_file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size
 	if (devio_kill_suidgid())
 		n = ops_attr_kill_suidgid(ops_session(req), h->in);
 	if (n == 0)
-		n = file_write(h->file, buf, size, &at, fi->flags & O_APPEND);
+		n = file_write(h->file, buf, size, &at, append);
 	if (n < 0)
 		reply_status(req, (int)n);
 	else

@@ -333,6 +333,7 @@ struct file_env tree_file_env(struct node *n)
 /* Open the ciphertext file of @n; *@writable tells how it came out.  ns is held. */
 static int open_backing(struct node *n, bool *writable)
 {
+	const int flags = O_NOFOLLOW | O_NONBLOCK | store_noatime(n->club->store);
 	struct backend *b = n->club->b;
 	struct node_where w;
 	struct stat st;
@@ -342,11 +343,11 @@ static int open_backing(struct node *n, bool *writable)
 	if (r < 0)
 		return r;
 	*writable = true;
-	fd = b->ops->openat(b, w.dirfd, w.enc, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
+	fd = b->ops->openat(b, w.dirfd, w.enc, O_RDWR | flags, 0);
 	if (fd == -EACCES || fd == -EROFS) {
 		*writable = false;
 		fd = b->ops->openat(b, w.dirfd, w.enc,
-				    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
+				    O_RDONLY | flags, 0);
 	}
 	node_where_put(&w);
 	if (fd < 0)
