@@ -66,17 +66,25 @@ int ckpt_sync_files(struct club *c, const struct ckpt_item *items, size_t n)
 static int drop_links(struct club *c, const struct ckpt_item *items, size_t n)
 {
 	char name[LIVE_NAME_MAX];
+	bool removed;
 	int r = 0;
 
 	if (c->livefd < 0)
 		return 0;
+	removed = atomic_exchange(&c->live_unlinked, false);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		live_name(items[i].id, items[i].fresh, name);
 		r = c->b->ops->unlinkat(c->b, c->livefd, name, 0);
 		if (r == -ENOENT)
 			r = 0;
 	}
-	return r < 0 || n == 0 ? r : c->b->ops->fsync(c->b, c->livefd);
+	if (r < 0 || (n == 0 && !removed))
+		return r;
+	/* A link of a removed file goes before the life that knows of it, and its name before that:
+	 * else the file would be back, with nothing to tell what it was. */
+	return removed && !store_ordered(c->store)
+		       ? c->b->ops->syncfs(c->b, store_clubs_fd(c->store))
+		       : c->b->ops->fsync(c->b, c->livefd);
 }
 
 int ckpt_run(struct club *c, struct journal *j, struct ckpt_item *items, size_t n)

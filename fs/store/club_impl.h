@@ -37,6 +37,7 @@ struct club {
 	 * Attributes changed last with change number attr_changed. */
 	_Atomic uint64_t names_changed, names_durable, moved, attr_changed;
 	atomic_bool unsafe_path;
+	atomic_bool live_unlinked;	/* by a removal in this life, which may not be durable */
 	bool broken;			/* gate: the freeze ended by itself, and nobody was told */
 	unsigned int ticks;		/* of the life; club_tick() only */
 	_Atomic int64_t thaw_at;	/* seconds of CLOCK_BOOTTIME */

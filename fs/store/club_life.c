@@ -231,6 +231,7 @@ static int checkpoint(struct club *c)
 	if (r == 0) {
 		atomic_store(&c->life.number, journal_life(c->life.j));
 		atomic_store(&c->life.wasteful, false);
+		atomic_store(&c->life.kept, 0);
 		c->ticks = 0;
 	} else if (r != -ENOSPC && r != -ENOMEM) {
 		club_fail(c, r);

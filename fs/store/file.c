@@ -278,6 +278,7 @@ int file_seal_header(struct file *f)
 int file_write_meta(struct file *f)
 {
 	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, f->mtime };
+	uint64_t size = geom_cipher_size(f->hdr.size);
 	struct stat st;
 	int r = 0;
 
@@ -289,8 +290,11 @@ int file_write_meta(struct file *f)
 		r = pages_write(&f->pages);
 	if (r == 0)
 		r = backend_pwrite_all(f->b, f->fd, f->page0, GEOM_PAGE, 0);
-	if (r == 0)	/* also gives back the room that was taken behind the end */
-		r = f->b->ops->ftruncate(f->b, f->fd, geom_cipher_size(f->hdr.size));
+	if (r == 0)
+		r = f->b->ops->fstat(f->b, f->fd, &st);
+	/* also gives back the room that was taken behind the end */
+	if (r == 0 && ((uint64_t)st.st_size != size || (uint64_t)st.st_blocks * 512 > size + GEOM_PAGE))
+		r = f->b->ops->ftruncate(f->b, f->fd, size);
 	if (r == 0)
 		r = f->b->ops->futimens(f->b, f->fd, ts);
 	return r;

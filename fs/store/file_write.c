@@ -40,6 +40,7 @@ struct run {
 	size_t len;
 	bool stream;				/* to their places, which are free */
 	bool hole;				/* some place may have no space yet */
+	bool whole;				/* the file from its first byte on, header and all */
 	struct crypt_gcm *key;
 	uint32_t epoch;
 	const uint8_t *plain[FILE_CHUNK];	/* to be sealed yet; NULL: it is */
@@ -57,6 +58,7 @@ struct change {
 	const uint8_t *buf;
 	uint64_t off, end, size;
 	bool small;		/* new data had better go to the journal */
+	bool whole;		/* the first of a fresh file: its header had better go along */
 };
 
 static int run_begin(struct file *f, struct run *run)
@@ -67,7 +69,7 @@ static int run_begin(struct file *f, struct run *run)
 	run->cipher = run->scratch + GEOM_PAGE;
 	run->n = 0;
 	run->len = 0;
-	run->hole = false;
+	run->hole = run->whole = false;
 	run->key = f->key;
 	run->epoch = f->hdr.epoch;
 	run->size = f->hdr.size;
@@ -231,10 +233,48 @@ static unsigned int row(const struct run *run, unsigned int i)
 	return n;
 }
 
+/* The header as it is after the run, before its blocks in the buffer. */
+static int put_header(const struct file *f, struct run *run)
+{
+	struct filehdr h = f->hdr;
+
+	h.size = run->size;
+	h.generation++;
+	memcpy(run->scratch, f->page0, GEOM_PAGE);
+	memcpy(run->scratch + FILEHDR_DIRECT, run->entry, (size_t)run->n * ENTRY_SIZE);
+	filehdr_encode(&h, run->scratch);
+	return filehdr_seal(run->key, run->scratch);
+}
+
+/*
+ * A small new file is written in one piece, and done.  Most are written once; whoever writes again
+ * has the header written again.
+ */
+static int write_whole(struct file *f, struct run *run)
+{
+	struct stat st;
+	int r = put_header(f, run);
+
+	check_places(f, run);
+	f->owner->streaming(f->arg);
+	if (r == 0)
+		r = backend_pwrite_all(f->b, f->fd, run->scratch, GEOM_PAGE + run->len, 0);
+	if (r == 0)
+		r = f->b->ops->fstat(f->b, f->fd, &st);
+	if (r == 0) {
+		f->room_end = 1;
+		f->mtime = st.st_mtim;	/* which it has already */
+	}
+	return r;
+}
+
 /* Bring the blocks of the run to where they stand from now on. */
 static int run_write(struct file *f, struct run *run)
 {
 	int r = 0;
+
+	if (run->whole)
+		return write_whole(f, run);
 
 	if (run->stream && run->n > 0 && file_logged(f)) {
 		check_places(f, run);
@@ -288,9 +328,14 @@ static int run_flush(struct file *f, struct run *run)
 	for (unsigned int i = 0; i < run->n; i++)
 		memcpy(run->slot[i], run->entry[i], ENTRY_SIZE);
 	f->hdr.size = run->size;
+	if (run->whole) {
+		memcpy(f->page0, run->scratch, GEOM_PAGE);
+		f->hdr.generation++;
+		file_meta_written(f);
+	}
 	run->n = 0;
 	run->len = 0;
-	run->hole = false;
+	run->hole = run->whole = false;
 	return 0;
 }
 
@@ -337,6 +382,7 @@ static ssize_t write_blocks(struct file *f, const struct change *c)
 			run.size = min64(c->size, (b + 1) * BLK);
 	}
 	if (r == 0) {
+		run.whole = c->whole && run.stream && run.first == 0;
 		r = run_flush(f, &run);
 		if (r == 0)
 			good = c->end;
@@ -417,14 +463,18 @@ static int shrink(struct file *f, uint64_t size)
 	return set_length(f);
 }
 
-/* The header of a fresh file is written when it is closed; that must not fail for want of space. */
+/* Has the header of a fresh file never been written? */
+static bool lacks_header(const struct file *f)
+{
+	return file_fresh(f) && file_logged(f) && f->room_end == 0 && f->hdr.generation == 0;
+}
+
+/* It will be when the file is closed; that must not fail for want of space. */
 static int take_header(struct file *f)
 {
 	static const uint8_t zeros[GEOM_PAGE];
 	int r;
 
-	if (!file_fresh(f) || !file_logged(f) || f->room_end > 0 || f->hdr.generation > 0)
-		return 0;	/* it has been written before */
 	r = backend_pwrite_all(f->b, f->fd, zeros, sizeof(zeros), 0);
 	if (r == 0)
 		f->room_end = 1;
@@ -441,7 +491,12 @@ static ssize_t write_locked(struct file *f, const void *buf, size_t len, uint64_
 		*off = f->hdr.size;
 	if (*off >= GEOM_SIZE_MAX || len > GEOM_SIZE_MAX - *off)
 		return -EFBIG;
-	r = take_header(f);
+	c.small = f->life && len < STREAM_MIN && life_syncing(f->life);
+	if (lacks_header(f)) {
+		c.whole = !c.small && !f->life->frozen && *off == 0 && f->hdr.size == 0 &&
+			  f->hull == f->hull_end && len <= (size_t)GEOM_DIRECT * BLK;
+		r = c.whole ? 0 : take_header(f);
+	}
 	if (r < 0)
 		return r;
 	touch(f);
@@ -450,7 +505,6 @@ static ssize_t write_locked(struct file *f, const void *buf, size_t len, uint64_
 	c.off = *off;
 	c.end = *off + len;
 	c.size = c.end > f->hdr.size ? c.end : f->hdr.size;
-	c.small = f->life && len < STREAM_MIN && life_syncing(f->life);
 	return r < 0 ? r : write_blocks(f, &c);
 }
 

@@ -151,8 +151,10 @@ void live_leave(struct node *n)
 
 	if (!unlist(n, name))
 		return;
-	if (c->livefd >= 0)
+	if (c->livefd >= 0) {
 		c->b->ops->unlinkat(c->b, c->livefd, name, 0);
+		atomic_store(&c->live_unlinked, true);
+	}
 	node_put(n);
 }
 
@@ -213,6 +215,22 @@ static int make_link(struct node *n, const uint8_t *id)
 	return r == -EEXIST ? 0 : r;
 }
 
+/* What was removed so far stays so. */
+static int sync_removal(struct club *c)
+{
+	uint64_t upto = atomic_load(&c->names_changed);
+	int r;
+
+	if (atomic_load(&c->names_durable) >= upto)
+		return 0;
+	if (store_ordered(c->store))
+		return live_sync(c);
+	r = c->b->ops->syncfs(c->b, store_clubs_fd(c->store));
+	if (r == 0)
+		club_names_synced(c, upto);
+	return r;
+}
+
 static int touch(void *arg)
 {
 	struct node *n = arg;
@@ -227,7 +245,10 @@ static int touch(void *arg)
 	live = n->live;
 	pthread_mutex_unlock(&c->table_lock);
 	if (!live && n->dead) {
-		r = 1;
+		/* Nobody will look for it, once its removal is durable: it changes in its place. */
+		r = sync_removal(c);
+		if (r == 0)
+			r = 1;
 	} else if (!live) {
 		unsafe = !c->life.frozen && (!store_ordered(c->store) ||
 			 atomic_load(&c->moved) > atomic_load(&c->names_durable));

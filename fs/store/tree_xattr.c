@@ -238,7 +238,7 @@ static int store_dir(struct overflow *o, const struct xattr_block *x)
 	if (x->len > 0)
 		return overflow_write(o, x);
 	tree_drop_xattr(o->club, o->id);
-	return 0;
+	return atomic_load(&o->club->has_overflow) ? sync_overflows(o->club) : 0;
 }
 
 /* All attributes of a node.  club.xattr_lock is held. */
