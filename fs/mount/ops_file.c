@@ -251,6 +251,11 @@ void ops_file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	int64_t r = -EINVAL;
 
 	(void)ino;
+	/* What the kernel has not sent yet we cannot know: to it the file has no holes then. */
+	if (ops_session(req)->options->writeback) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
 	if (whence == SEEK_DATA || whence == SEEK_HOLE)
 		r = file_seek(ops_handle(fi)->file, (uint64_t)off, whence);
 	if (r < 0)

@@ -69,7 +69,7 @@ static int run_begin(struct file *f, struct run *run)
 	run->cipher = run->scratch + GEOM_PAGE;
 	run->n = 0;
 	run->len = 0;
-	run->hole = run->whole = false;
+	run->stream = run->hole = run->whole = false;
 	run->key = f->key;
 	run->epoch = f->hdr.epoch;
 	run->size = f->hdr.size;
