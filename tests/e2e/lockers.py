@@ -81,6 +81,13 @@ def kernel_locks():
     return found
 
 
+def kill(pid, signo=signal.SIGKILL):
+    """Signal one process.  The owner that a lock names may be -1, and to kill(2) that is all."""
+    if pid <= 1:
+        raise ValueError(f"{pid} is not a process of ours")
+    os.kill(pid, signo)
+
+
 def take_signal(signo):
     """Let a signal end a waiting call and nothing else."""
     signal.signal(signo, lambda *_: None)
@@ -148,12 +155,12 @@ class Other:
         wait_for(f"process {self.pid} waits for a lock", blocked, 20)
 
     def send(self, signo):
-        os.kill(self.pid, signo)
+        kill(self.pid, signo)
 
     def end(self, signo=signal.SIGKILL):
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signo)
+                kill(self.pid, signo)
             os.waitpid(self.pid, 0)
             self.pid = 0
             self.pipe.close()

@@ -212,11 +212,11 @@ def test_a_file_inherits_the_default_list(inheriting):
 
 def test_directories_inherit_all_the_way_down(inheriting):
     os.makedirs(inheriting / "a" / "b" / "c")
-    put(inheriting / "a" / "b" / "c" / "f", b"x")
+    put(inheriting / "a" / "b" / "c" / "f", b"x", 0o660)
     for path in (inheriting / "a", inheriting / "a" / "b" / "c"):
         assert acl(path, "-a") == acl(path, "-d") == WANT_DEFAULT
     assert may(BOB, inheriting / "a" / "b" / "c" / "f") == "rw"
-    as_user(BOB, put, inheriting / "a" / "b" / "bob's", b"y")
+    as_user(BOB, put, inheriting / "a" / "b" / "bob's", b"y", 0o660)
     assert f"user:{BOB}:rwx" in acl(inheriting / "a" / "b" / "bob's")
     with fails(errno.EACCES):
         as_user(CAROL, os.listdir, inheriting / "a")
