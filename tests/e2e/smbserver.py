@@ -1,5 +1,6 @@
 """A Samba server of a test: in the foreground, on a port of 127.0.0.1, with everything that it
 writes in a directory of the site."""
+import contextlib
 import os
 import shutil
 import socket
@@ -112,6 +113,20 @@ class Smbd(clubsite.Daemon):
             if int(words[2]) == self.pid and int(pid) != self.pid and words[0] != "Z":
                 found.append(int(pid))
         return found
+
+    def serving(self, client_port):
+        """The process at the other end of a client's connection."""
+        ends = f":{self.port:04X}", f":{client_port:04X}"
+        with open("/proc/net/tcp", encoding="ascii") as f:
+            lines = [line.split() for line in f][1:]
+        inode, = [w[9] for w in lines if w[1].endswith(ends[0]) and w[2].endswith(ends[1])]
+        for pid in self.children():
+            folder = f"/proc/{pid}/fd"
+            for fd in os.listdir(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    if os.readlink(os.path.join(folder, fd)) == f"socket:[{inode}]":
+                        return pid
+        raise clubsite.SiteError("nobody serves that client")
 
     def _alone(self):
         return not self.children()

@@ -38,12 +38,7 @@ class Share:
         self.smbd = self.site.add(Smbd(self.site, self.path))
 
     def client(self):
-        """A new client; .server is the process that serves it."""
-        before = set(self.smbd.children())
-        client = smb2.Client(self.smbd.port, "club")
-        new = set(self.smbd.children()) - before
-        client.server = new.pop() if len(new) == 1 else None
-        return client
+        return smb2.Client(self.smbd.port, "club")
 
     def smbclient(self, command):
         """Run commands of the packaged client; what it prints."""
@@ -157,7 +152,7 @@ def test_locks_go_with_their_client(share, pair, how):
     elif how == "disconnect":
         one.drop()
     else:
-        kill(one.server)
+        kill(share.smbd.serving(one.sock.getsockname()[1]))
     until("the locks are freed", lambda: holder(fd, USER, 100) is None)
     until("the other client gets them", lambda: two.try_lock(h2, EXCLUSIVE, USER + 38, 1))
     assert holder(fd, COMMIT, 1) is not None
