@@ -122,18 +122,21 @@ def test_direct_io_in_units(d, unit):
     assert get(d / "f") == model
 
 
-@pytest.mark.parametrize("offset, length", [(1, 512), (0, 100), (511, 513), (4095, 4097)])
-def test_direct_io_at_odd_places_is_right_or_refused(d, offset, length):
+@pytest.mark.parametrize("offset, length, memory", [
+    (1, 512, 0), (0, 100, 0), (511, 513, 0), (4095, 4097, 0), (0, PAGE, 1), (512, 1024, 7)])
+def test_direct_io_at_odd_places_is_right_or_refused(d, offset, length, memory):
     model = bytearray(pattern(3 * PAGE))
     put(d / "f", model)
     with opened(d / "f", os.O_RDWR | os.O_DIRECT) as f, mmap.mmap(-1, 3 * PAGE) as buf:
-        buf[:length] = data = pattern(length, 1)
-        view = memoryview(buf)[:length]
+        buf[memory:memory + length] = data = pattern(length, 1)
+        view = memoryview(buf)[memory:memory + length]
         try:
             assert os.pwritev(f.fileno(), [view], offset) == length
             model[offset:offset + length] = data
+            buf[:] = bytes(len(buf))
             assert os.preadv(f.fileno(), [view], offset) == length
             assert view == data
+            assert not any(buf[:memory]) and not any(buf[memory + length:])
         except OSError as e:
             assert e.errno == errno.EINVAL
         view.release()
