@@ -47,7 +47,7 @@ CONFIG = """
 	store dos attributes = yes
 	map archive = no
 	ea support = yes
-	vfs objects = acl_xattr
+	vfs objects = acl_xattr streams_xattr
 	acl_xattr:ignore system acls = yes
 """
 

@@ -9,7 +9,7 @@ import pytest
 from lockers import (FREE, LAST, OFD_GET, OFD_SET, READ, WRITE, holder, kernel_locks, lock,
                      others, try_flock, try_lock)       # noqa: F401
 from opsfix import d, place, places     # noqa: F401  pylint: disable=unused-import
-from oslib import fails, get, pattern, put, pwrite
+from oslib import fails, pattern, put, pwrite
 
 
 @pytest.fixture
@@ -137,3 +137,15 @@ def test_the_list_of_locks_names_file_and_owner(f, others):
     a = others()[0]
     a.run(lock, a.open(f), WRITE, LAST, 1)
     assert (False, a.pid, os.stat(f).st_ino) in kernel_locks()
+
+
+def test_directories_can_be_locked_as_a_whole(place, d, others):
+    a, b = others(2)
+    for path in (d, place.club()):
+        fa, fb = a.open(path, os.O_RDONLY), b.open(path, os.O_RDONLY)
+        assert a.run(try_flock, fa, fcntl.LOCK_EX)
+        assert not b.run(try_flock, fb, fcntl.LOCK_SH)
+        put(path / "meanwhile")
+        os.unlink(path / "meanwhile")
+        a.run(os.close, fa)
+        assert b.run(try_flock, fb, fcntl.LOCK_EX)

@@ -318,11 +318,35 @@ def test_what_one_client_writes_the_other_reads(place, share, pair):
     assert get(share.path / "base.ldb")[4094:4100] == b"second"
 
 
+def test_a_file_to_be_deleted_goes_with_its_last_handle(share):
+    """Access removes its lock file in this way."""
+    one, two = share.client(), share.client()
+    h1 = one.open("x.ldb", smb2.FULL, options=smb2.DELETE_ON_CLOSE)
+    h2 = two.open("x.ldb")
+    two.lock(h2, EXCLUSIVE | AT_ONCE, USER, 1)
+    one.close(h1)
+    assert (share.path / "x.ldb").exists()
+    with refuses(smb2.DELETE_PENDING):
+        one.open("x.ldb")
+    two.write(h2, b"still there", 0)
+    assert get(share.path / "x.ldb") == b"still there"
+    two.close(h2)
+    assert os.listdir(share.path) == []
+    handle = one.open("x.ldb")
+    assert one.try_lock(handle, EXCLUSIVE, USER, 1)
+    assert get(share.path / "x.ldb") == b""
+    one.drop()
+    two.drop()
+
+
 ##### Attributes
+
+ALL_BITS = smb2.READ_ONLY | smb2.HIDDEN | smb2.SYSTEM | smb2.ARCHIVE
+
 
 def test_dos_attributes_survive_a_remount(place, share):
     client = share.client()
-    for name, value in (("hidden.mdb", smb2.HIDDEN), ("all", smb2.HIDDEN | smb2.SYSTEM | 32 | 1)):
+    for name, value in (("hidden.mdb", smb2.HIDDEN), ("all", ALL_BITS)):
         client.set_attributes(client.open(name), value)
     client.drop()
     share.smbclient("put /etc/hostname by-client; setmode by-client +hs-a; mkdir dir; "
@@ -332,7 +356,7 @@ def test_dos_attributes_survive_a_remount(place, share):
     place.remount()
     share.start()
     client = share.client()
-    want = {"hidden.mdb": 2, "all": 2 | 4 | 32 | 1, "by-client": 2 | 4, "dir": 2 | 16}
+    want = {"hidden.mdb": 2, "all": ALL_BITS, "by-client": 2 | 4, "dir": 2 | 16}
     assert {n: client.attributes(client.open(n, smb2.READ_DATA, smb2.OPEN)) for n in want} == want
     assert "attributes: HS (6)" in share.smbclient("allinfo by-client")
     client.drop()
@@ -368,4 +392,26 @@ def test_nt_acls_survive_a_remount(place, share):
     with refuses(smb2.DENIED):
         client.open("f.mdb", 0x00000002)        # to write data
     client.close(client.open("f.mdb", smb2.READ_DATA))
+    client.drop()
+
+
+def test_streams_survive_a_remount(place, share):
+    """What Windows puts beside the contents; Samba keeps it in extended attributes."""
+    streams = {"f.mdb:Zone.Identifier": b"[ZoneTransfer]\r\nZoneId=3\r\n",
+               "f.mdb:big": pattern(2000 if place.plain else 30_000)}
+    client = share.client()
+    client.write(client.open("f.mdb"), b"contents", 0)
+    for name, data in streams.items():
+        handle = client.open(name)
+        client.write(handle, data, 0)
+        client.close(handle)
+    client.drop()
+    share.smbd.end()
+    assert sum(n.startswith("user.DosStream.") for n in os.listxattr(share.path / "f.mdb")) == 2
+    place.remount()
+    share.start()
+    client = share.client()
+    for name, data in streams.items():
+        assert client.read(client.open(name, smb2.READ_DATA, smb2.OPEN), 60_000, 0) == data
+    assert get(share.path / "f.mdb") == b"contents"
     client.drop()
