@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
-from lockers import (FREE, LAST, OFD_GET, OFD_SET, READ, WRITE, holder, kernel_locks, lock,
-                     others, try_flock, try_lock)       # noqa: F401
+from lockers import (FREE, LAST, OFD_GET, OFD_SET, READ, WAIT, WRITE, holder, kernel_locks,
+                     lock, others, try_flock, try_lock)     # noqa: F401
 from opsfix import d, place, places     # noqa: F401  pylint: disable=unused-import
-from oslib import fails, pattern, put, pwrite
+from oslib import fails, get, pattern, put, pwrite
 
 
 @pytest.fixture
@@ -149,3 +149,25 @@ def test_directories_can_be_locked_as_a_whole(place, d, others):
         os.unlink(path / "meanwhile")
         a.run(os.close, fa)
         assert b.run(try_flock, fb, fcntl.LOCK_EX)
+
+
+def test_locks_of_a_frozen_club(place, f, others):
+    """A backup makes nobody wait who only reads, writes and locks."""
+    if place.plain:
+        pytest.skip("nothing freezes there")
+    a, b = others(2)
+    fa, fb = a.open(f), b.open(f)
+    a.run(lock, fa, WRITE, LAST, 1)
+    place.site.ctl("freeze", str(place.store), "alpha")
+    assert b.run(holder, fb) == (WRITE, LAST, 0, a.pid)
+    b.begin(lock, fb, WRITE, 0, 0, WAIT)
+    b.wait_blocked()
+    a.run(overwrite, fa, b"while frozen", 0)
+    a.run(lock, fa, FREE)
+    b.result()
+    place.site.ctl("thaw", str(place.store), "alpha")
+    assert a.run(holder, fa) == (WRITE, 0, 0, b.pid)
+    a.end()
+    b.end()
+    place.remount()
+    assert get(f) == b"while frozen"
