@@ -172,9 +172,10 @@ demo:	## the whole system at work in a scratch directory; DEMO_DB=FILE adds an A
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) all
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) tests/demo.sh
 
-bench: all	## compare with plain, gocryptfs and passthrough; ROWS="key ..." ROUNDS=n
+bench: all	## compare with plain, passthrough, gocryptfs, securefs, encfs; ROWS="key ..." ROUNDS=n ONLY="name ..."
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/bench.py \
-		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BENCH_DIR),--dir $(BENCH_DIR)) $(ROWS)
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BENCH_DIR),--dir $(BENCH_DIR)) \
+		$(addprefix --only ,$(ONLY)) $(ROWS)
 
 test-container:	## both README commands in a fresh minimal tree; DEBIAN="12 13", as root
 	$(Q)for v in $(or $(DEBIAN),12 13); do tests/container.sh $$v || exit 1; done
@@ -211,7 +212,7 @@ APT_DEMO := $(APT_BUILD) fuse3 sqlite3 mdbtools python3 util-linux procps
 APT_TEST := $(APT_DEMO) clang libclang-rt-dev clang-tidy cppcheck mandoc libcriterion-dev python3-pytest \
 	    python3-pytest-xdist python3-cryptography attr acl rsync strace e2fsprogs samba \
 	    samba-vfs-modules smbclient
-APT_BENCH := $(APT_DEMO) gocryptfs
+APT_BENCH := $(APT_DEMO) gocryptfs securefs encfs e2fsprogs
 need	  = $(Q)tests/deps.sh $(1)
 
 deps:	## install the packages for building and testing, if any is missing

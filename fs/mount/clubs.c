@@ -224,6 +224,11 @@ void clubs_put(struct clubs_club *c)
 	pthread_mutex_unlock(&cs->lock);
 }
 
+int clubs_has_acl(struct clubs_club *c)
+{
+	return club_has_acl(c->club);
+}
+
 struct node *clubs_root(struct clubs_club *c)
 {
 	return node_get(c->root);
@@ -345,6 +350,7 @@ int clubs_enter(struct clubs_club *c, const struct clubs_actor *a)
 	struct clubs_grant *g;
 	int r = -ENOMEM;
 
+	c->used_ms = now;
 	pthread_mutex_lock(&c->lock);
 	g = grant_of(c, a->uid, now);
 	if (!g)
@@ -429,6 +435,51 @@ bool clubs_tick(struct clubs *cs)
 	}
 	free(all);
 	return frozen;
+}
+
+void clubs_opened(struct clubs_club *c)
+{
+	if (c)
+		c->opens++;
+}
+
+void clubs_closed(struct clubs_club *c)
+{
+	if (!c)
+		return;
+	c->used_ms = now_ms();
+	c->opens--;
+}
+
+/* Forget who may use the club, if it is idle. */
+static bool expire(struct clubs_club *c, int64_t before_ms)
+{
+	if (c->used_ms > before_ms || c->opens > 0 || !clubs_usable(c) || club_frozen(c->club))
+		return false;
+	pthread_mutex_lock(&c->lock);
+	for (struct clubs_grant *g = c->grants; g; g = g->next)
+		if (!g->asking)
+			g->until_ms = 0;
+	pthread_mutex_unlock(&c->lock);
+	return true;
+}
+
+void clubs_expire(struct clubs *cs, unsigned int idle_s, void (*drop)(void *arg, const char *name),
+		  void *arg)
+{
+	int64_t now = now_ms();
+	size_t n;
+	struct clubs_club **all = clubs_snapshot(cs, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (expire(all[i], now - (int64_t)idle_s * 1000)) {
+			/* what stays in use all the same is not troubled again at once */
+			all[i]->used_ms = now;
+			drop(arg, all[i]->name);
+		}
+		clubs_put(all[i]);
+	}
+	free(all);
 }
 
 void clubs_free(struct clubs *cs)

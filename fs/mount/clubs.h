@@ -12,7 +12,7 @@
  * Nothing is remembered of a daemon that does not answer: the next access tries again.
  *
  * A club without inodes is closed, and its key dropped, once no grant of it is valid and it is
- * not frozen.
+ * not frozen.  One that nobody uses is made so (clubs_expire()).
  *
  * No FUSE in it.  Every function is safe from any thread.
  */
@@ -50,6 +50,9 @@ int clubs_get(struct clubs *cs, const char *name, struct clubs_club **out);
 struct clubs_club *clubs_ref(struct clubs_club *c);
 void clubs_put(struct clubs_club *c);			/* NULL is fine */
 
+/* clubs_has_acl(): as club_has_acl(). */
+int clubs_has_acl(struct clubs_club *c);
+
 /* clubs_root(): its root directory; the caller gets a reference of the node. */
 struct node *clubs_root(struct clubs_club *c);
 
@@ -71,6 +74,17 @@ bool clubs_shows(const struct clubs *cs, const char *name);
  * Then its limit wants a tick every second.
  */
 bool clubs_tick(struct clubs *cs);
+
+/*
+ * clubs_expire(): forget the grants of every unlocked club that nobody has gone into for @idle_s
+ * seconds, in which nothing is open, and which is not frozen; @drop shall then make the kernel
+ * forget its inodes, so that it is closed.
+ */
+void clubs_expire(struct clubs *cs, unsigned int idle_s, void (*drop)(void *arg, const char *name),
+		  void *arg);
+/* clubs_opened(), clubs_closed(): something in the club is open, or is so no more. */
+void clubs_opened(struct clubs_club *c);		/* NULL is fine */
+void clubs_closed(struct clubs_club *c);
 
 /*
  * What an operator asks for, by the club's name (clubs_freeze.c).  One thread at a time.

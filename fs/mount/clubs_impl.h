@@ -45,6 +45,8 @@ struct clubs_club {
 	/* who changes what a frozen club keeps (clubs_pass()) */
 	_Atomic bool freezing;		/* about to be frozen: nobody passes */
 	_Atomic unsigned int inside;	/* passed and not yet done */
+	_Atomic unsigned int opens;	/* files and directories that the kernel has open */
+	_Atomic int64_t used_ms;	/* when somebody last went into it, or closed something */
 	char name[];
 };
 

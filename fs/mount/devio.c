@@ -13,13 +13,17 @@
 #include "devio.h"
 #include "defer.h"
 #include "session.h"
+#include "statx.h"
 
 /*
  * A mount answers one INIT, so one slot is enough; the thread that reads the request also
  * writes its reply.  Nothing here is shared but the slot.
  */
 static _Atomic uint64_t init_unique;
-static _Atomic uint32_t init_offered;
+static _Atomic uint32_t init_offered, init_offered2;
+
+/* FUSE_NO_EXPORT_SUPPORT (protocol 7.40): file handles are refused, not decoded by chance. */
+#define NO_EXPORT_SUPPORT2 (1U << (38 - 32))
 
 static struct devio_events tell;	/* constant after devio_install() */
 
@@ -63,6 +67,8 @@ void devio_adopt(const uint8_t *raw, size_t len)
 	if (h.opcode == FUSE_INIT) {
 		init_offered = peek_u32(raw + sizeof(h), len - sizeof(h),
 					offsetof(struct fuse_init_in, flags));
+		init_offered2 = peek_u32(raw + sizeof(h), len - sizeof(h),
+					 offsetof(struct fuse_init_in, flags2));
 		init_unique = h.unique;
 	}
 }
@@ -71,14 +77,14 @@ void devio_adopt(const uint8_t *raw, size_t len)
  * A request read and not answered must not be lost: libfuse cancels its threads, but only while
  * they wait for the next.
  */
-static bool looked_at(struct session *s, const uint8_t *raw, size_t len)
+static bool looked_at(struct session *s, int fd, const uint8_t *raw, size_t len)
 {
 	bool ours;
 	int old;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	devio_adopt(raw, len);
-	ours = defer_takes(s->defer, raw, len);
+	ours = statx_takes(s, fd, raw, len) || defer_takes(s->defer, raw, len);
 	pthread_setcancelstate(old, NULL);
 	return ours;
 }
@@ -91,7 +97,7 @@ static ssize_t devio_read(int fd, void *buf, size_t size, void *userdata)
 	do {
 		kill_suidgid = false;
 		n = read(fd, buf, size);
-	} while (n >= (ssize_t)sizeof(struct fuse_in_header) && looked_at(s, buf, (size_t)n));
+	} while (n >= (ssize_t)sizeof(struct fuse_in_header) && looked_at(s, fd, buf, (size_t)n));
 	if (n < 0 && errno == ENODEV) {		/* unmounted, or the connection was cut */
 		defer_gone(s->defer);
 		tell.down(tell.arg);
@@ -112,6 +118,12 @@ static void patch_init(struct iovec *iov)
 	/* V1 has other duties than V2; libfuse 3.17 asks for it unless told not to. */
 	flags = (flags & ~(uint32_t)FUSE_HANDLE_KILLPRIV) | want;
 	memcpy(body + offsetof(struct fuse_init_out, flags), &flags, sizeof(flags));
+	if ((flags & FUSE_INIT_EXT) &&
+	    iov->iov_len >= offsetof(struct fuse_init_out, flags2) + sizeof(flags)) {
+		flags = peek_u32(body, iov->iov_len, offsetof(struct fuse_init_out, flags2));
+		flags |= NO_EXPORT_SUPPORT2 & init_offered2;
+		memcpy(body + offsetof(struct fuse_init_out, flags2), &flags, sizeof(flags));
+	}
 }
 
 static ssize_t devio_writev(int fd, struct iovec *iov, int count, void *userdata)

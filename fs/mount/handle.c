@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "clubs.h"
 #include "handle.h"
 #include "inode.h"
 #include "rootdir.h"
@@ -29,6 +30,8 @@ int handle_new(struct handle_table *t, struct inode *in, struct handle **out)
 	if (!h)
 		return -ENOMEM;
 	h->in = in;
+	in->opens++;
+	clubs_opened(in->club);
 	if (in->node)
 		h->node = node_get(in->node);
 	pthread_mutex_lock(&t->lock);
@@ -59,6 +62,8 @@ int handle_close(struct handle_table *t, struct handle *h)
 	if (h->dir)
 		tree_closedir(h->dir);
 	rootdir_free(h->root);
+	h->in->opens--;
+	clubs_closed(h->in->club);
 	node_put(h->node);
 	free(h);
 	return r;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <sodium.h>
 #include <stdlib.h>
 
 #include "clubs.h"
@@ -16,6 +17,10 @@ struct inode_table {
 	size_t nbuckets;		/* a power of two */
 	size_t count;
 	uint64_t next_id;
+	size_t hand;			/* the bucket at which inode_pick() goes on */
+	bool told;			/* that there are many */
+	void (*many)(void *arg);	/* constant, as is its argument */
+	void *many_arg;
 	struct inode root;		/* is in no bucket */
 };
 
@@ -33,7 +38,7 @@ int inode_table_new(struct inode_table **out)
 	}
 	pthread_mutex_init(&t->lock, NULL);
 	t->root.id = FUSE_ROOT_ID;
-	t->next_id = FUSE_ROOT_ID + 1;
+	t->next_id = ((uint64_t)randombytes_uniform(INT32_MAX) + 1) << 32;
 	*out = t;
 	return 0;
 }
@@ -117,6 +122,7 @@ int inode_enter(struct inode_table *t, struct node *node, struct clubs_club *clu
 		struct inode **out)
 {
 	struct inode *in, *fresh = NULL, **p;
+	bool many;
 
 	pthread_mutex_lock(&t->lock);
 	in = node_priv(node);
@@ -140,11 +146,38 @@ int inode_enter(struct inode_table *t, struct node *node, struct clubs_club *clu
 		resize(t);
 	}
 	in->nlookup++;
+	many = t->many && t->count > INODE_MANY && !t->told;
+	t->told |= many;
 	pthread_mutex_unlock(&t->lock);
+	if (many)
+		t->many(t->many_arg);
 	if (!fresh)
 		node_put(node);		/* the inode has its own */
 	*out = in;
 	return 0;
+}
+
+void inode_on_many(struct inode_table *t, void (*fn)(void *arg), void *arg)
+{
+	t->many_arg = arg;
+	t->many = fn;
+}
+
+size_t inode_pick(struct inode_table *t, struct node **out, size_t max)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&t->lock);
+	for (size_t i = 0; i < t->nbuckets && n < max && t->count > INODE_FEW + n; i++) {
+		struct inode *in = t->buckets[t->hand++ & (t->nbuckets - 1)];
+
+		for (; in && n < max; in = in->next)
+			if (in->opens == 0 && !S_ISDIR(node_type(in->node)))
+				out[n++] = node_get(in->node);
+	}
+	t->told = false;
+	pthread_mutex_unlock(&t->lock);
+	return n;
 }
 
 uint64_t inode_number(struct inode_table *t, struct node *node)

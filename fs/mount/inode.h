@@ -2,7 +2,8 @@
  * inode.h - what the kernel knows of us: a number for each node it has looked up.
  *
  *	1. A number is never used twice, so it needs no generation and means the same object as
- *	   long as the mount lives.
+ *	   long as the mount lives.  Another mount begins elsewhere, by chance, so a file handle
+ *	   that outlived its mount means nothing rather than another file.
  *	2. One struct inode per struct node: the node's private slot points to it.
  *	3. It lives while the kernel holds look-ups of it.  The kernel sends no request on a number
  *	   that it has forgotten, so a pointer is good for as long as a request runs.
@@ -30,6 +31,7 @@ struct inode {
 	_Atomic bool suid_seen;		/* a set-id bit may be set; see ops_attr_kill_suidgid() */
 	_Atomic uint32_t cap_gen;	/* counts changes of security.capability */
 	_Atomic uint32_t nocap_at;	/* there was none when cap_gen had this value */
+	_Atomic unsigned int opens;	/* handles of it */
 	struct file *kept;		/* the table's lock; see inode_keep() */
 	uint64_t nlookup;		/* the table's lock */
 	struct inode *next;		/* the table's lock */
@@ -62,6 +64,16 @@ void inode_forget(struct inode_table *t, uint64_t id, uint64_t n);
  */
 int inode_keep(struct inode_table *t, struct node *node);
 void inode_unkeep(struct inode_table *t, struct node *node);
+
+/*
+ * inode_on_many(): call @fn, from any thread, each time the table has come to hold more than
+ * INODE_MANY; it shall then be trimmed.  inode_pick(): up to @max nodes of inodes that are no
+ * directories and not open, each with a reference; when there are no more than INODE_FEW, none.
+ */
+#define INODE_MANY 100000
+#define INODE_FEW 80000
+void inode_on_many(struct inode_table *t, void (*fn)(void *arg), void *arg);
+size_t inode_pick(struct inode_table *t, struct node **out, size_t max);
 
 /* inode_note(): @st of @in was just read or set; remember what the daemon itself needs. */
 void inode_note(struct inode *in, const struct stat *st);

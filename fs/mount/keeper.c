@@ -21,14 +21,15 @@
 #include "keyd/lib/cleanup.h"
 #include "keyd/lib/log.h"
 #include "session.h"
+#include "trim.h"
 
 #define FROZEN_S 1		/* how often to look at the limit of a freeze */
-#define READAHEAD_KB "1024"
 #define WAKE_MAIN SIGUSR1	/* interrupts the loop's wait; does nothing else */
 #define MOUNT_UP SIGALRM	/* tells the keeper that the mount answers */
 #define LOOP_ENDED SIGUSR2	/* tells the keeper to end */
 #define MOUNT_DOWN SIGRTMIN	/* tells the keeper that the kernel has hung up */
 #define FROZE (SIGRTMIN + 1)	/* tells the keeper that a club was frozen */
+#define MANY (SIGRTMIN + 2)	/* tells the keeper that the kernel knows too many inodes */
 
 static void nothing(int sig)
 {
@@ -47,6 +48,7 @@ static sigset_t ours(void)
 	sigaddset(&set, LOOP_ENDED);
 	sigaddset(&set, MOUNT_DOWN);
 	sigaddset(&set, FROZE);
+	sigaddset(&set, MANY);
 	return set;
 }
 
@@ -65,14 +67,14 @@ void keeper_block(void)
  * The kernel reads ahead the smaller of its default of 128 KiB and what INIT says; only sysfs
  * can raise it, and only root may.  Half as fast without, so not worth more than a debug line.
  */
-static void raise_readahead(dev_t dev)
+static void raise_readahead(dev_t dev, unsigned int bytes)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(dev), minor(dev));
 	AUTO_FD fd = open(path, O_WRONLY | O_CLOEXEC);
 
-	if (fd < 0 || write(fd, READAHEAD_KB, strlen(READAHEAD_KB)) < 0)
+	if (fd < 0 || dprintf(fd, "%u", bytes / 1024) < 0)
 		log_debug("%s: read-ahead not raised: %s", path, strerror(errno));
 }
 
@@ -88,7 +90,7 @@ static void come_up(struct keeper *k)
 
 	if (fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC &&
 	    fstat(fd, &st) == 0)
-		raise_readahead(st.st_dev);
+		raise_readahead(st.st_dev, k->s->options->readahead);
 	k->ready(k->arg);
 }
 
@@ -147,6 +149,14 @@ static bool act(struct keeper *k, int sig)
 	return false;
 }
 
+static bool tick(struct session *s)
+{
+	bool frozen = clubs_tick(s->clubs);
+
+	trim_clubs(s);
+	return frozen;
+}
+
 static void *keep(void *arg)
 {
 	struct keeper *k = arg;
@@ -162,7 +172,9 @@ static void *keep(void *arg)
 		if (sig == FROZE)
 			frozen = true;
 		else if (sig < 0 && errno == EAGAIN)
-			frozen = clubs_tick(k->s->clubs);
+			frozen = tick(k->s);
+		else if (sig == MANY)
+			trim_inodes(k->s);
 		else if (sig >= 0 && !act(k, sig))
 			return NULL;
 	}
@@ -193,6 +205,13 @@ void keeper_froze(void *keeper)
 	struct keeper *k = keeper;
 
 	pthread_kill(k->thread, FROZE);
+}
+
+void keeper_many(void *keeper)
+{
+	struct keeper *k = keeper;
+
+	pthread_kill(k->thread, MANY);
 }
 
 void keeper_stop(struct keeper *k)

@@ -29,11 +29,12 @@ int keeper_start(struct keeper *k);
 
 /*
  * Tell it, from any thread, that the mount answers; that the kernel has hung up; that a club was
- * frozen, whose limit needs a look every second.
+ * frozen, whose limit needs a look every second; that the kernel knows too many inodes.
  */
 void keeper_up(void *keeper);
 void keeper_down(void *keeper);
 void keeper_froze(void *keeper);
+void keeper_many(void *keeper);
 
 /* keeper_stop(): after the loop; waits for the thread. */
 void keeper_stop(struct keeper *k);

@@ -64,13 +64,16 @@ void ops_file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		   struct fuse_file_info *fi);
 void ops_file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 		    struct fuse_file_info *fi);
-void ops_file_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void ops_file_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void ops_file_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void ops_file_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
 			struct fuse_file_info *fi);
 void ops_file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		    struct fuse_file_info *fi);
+
+void ops_file_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			      struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+			      struct fuse_file_info *fi_out, size_t len, int flags);
 
 void ops_dir_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void ops_dir_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

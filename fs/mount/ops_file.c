@@ -10,6 +10,7 @@
 #include "handle.h"
 #include "inode.h"
 #include "ops.h"
+#include "ops_acl.h"
 #include "reply.h"
 #include "session.h"
 
@@ -73,9 +74,21 @@ static int create_handle(fuse_req_t req, struct inode *dir, const char *name, mo
 	struct node *node;
 	struct file *f = NULL;
 	struct inode *in;
+	struct ops_acl_new a;
 	struct stat st;
-	int r = tree_create(dir->node, name, mode, owner, &node, &f, &st);
+	int r = ops_acl_plan(req, dir, S_IFREG | (mode & 07777), &a);
 
+	if (r == 0)
+		r = tree_create(dir->node, name, a.mode & 07777, owner, &node, &f, &st);
+	if (r == 0) {
+		r = ops_acl_settle(node, &a, &st);
+		if (r < 0) {
+			tree_unlink(dir->node, name);
+			tree_close(node, f);
+			node_put(node);
+		}
+	}
+	ops_acl_done(&a);
 	if (r == -EEXIST && !(flags & O_EXCL))
 		r = tree_lookup(dir->node, name, &node, &st);
 	if (r < 0)
@@ -148,6 +161,8 @@ void ops_file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size
 		    struct fuse_file_info *fi)
 {
 	struct handle *h = ops_handle(fi);
+	/* With its write-back cache the kernel knows the end of the file better than we do. */
+	bool append = (fi->flags & O_APPEND) && !ops_session(req)->options->writeback;
 	uint64_t at = (uint64_t)off;
 	ssize_t n = 0;
 
@@ -155,19 +170,11 @@ void ops_file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size
 	if (devio_kill_suidgid())
 		n = ops_attr_kill_suidgid(ops_session(req), h->in);
 	if (n == 0)
-		n = file_write(h->file, buf, size, &at, fi->flags & O_APPEND);
+		n = file_write(h->file, buf, size, &at, append);
 	if (n < 0)
 		reply_status(req, (int)n);
 	else
 		fuse_reply_write(req, (size_t)n);
-}
-
-void ops_file_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct handle *h = ops_handle(fi);
-
-	(void)ino;
-	reply_status(req, h->write ? file_flush(h->file) : 0);
 }
 
 void ops_file_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -199,6 +206,37 @@ void ops_file_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off
 	if (r == 0)
 		r = file_fallocate(h->file, mode, (uint64_t)off, (uint64_t)length);
 	fuse_reply_err(req, r < 0 ? reply_errno(r, true) : 0);
+}
+
+/* What one thread copies at a time, so that nobody waits for a thread for long. */
+enum { COPY_PIECE = 1 << 20, COPY_MAX = 64 << 20 };
+
+void ops_file_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			      struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+			      struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	struct file *from = ops_handle(fi_in)->file, *to = ops_handle(fi_out)->file;
+	void *buf = reply_buffer(COPY_PIECE);
+	ssize_t n = flags ? -EINVAL : buf ? 1 : -ENOMEM;
+	size_t done = 0;
+
+	(void)ino_in;
+	(void)ino_out;
+	len = len < COPY_MAX ? len : COPY_MAX;
+	while (n > 0 && done < len) {
+		size_t piece = len - done < COPY_PIECE ? len - done : COPY_PIECE;
+		uint64_t at = (uint64_t)off_out + done;
+
+		n = file_read(from, buf, piece, (uint64_t)off_in + done);
+		if (n > 0)
+			n = file_write(to, buf, (size_t)n, &at, false);
+		if (n > 0)
+			done += (size_t)n;
+	}
+	if (n < 0 && done == 0)
+		reply_status(req, (int)n);
+	else
+		fuse_reply_write(req, done);
 }
 
 void ops_file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,

@@ -6,6 +6,7 @@
 #include "clubs.h"
 #include "inode.h"
 #include "ops.h"
+#include "ops_acl.h"
 #include "reply.h"
 #include "session.h"
 
@@ -93,6 +94,28 @@ static struct tree_owner owner_of(fuse_req_t req)
 	return (struct tree_owner){ .uid = ctx->uid, .gid = ctx->gid };
 }
 
+/* Make a directory or a special file, as the type in @mode says, with what @dir hands down. */
+static int make(fuse_req_t req, struct inode *dir, const char *name, mode_t mode, dev_t rdev,
+		struct node **out, struct stat *st)
+{
+	struct ops_acl_new a;
+	int r = ops_acl_plan(req, dir, mode, &a);
+
+	if (r == 0 && S_ISDIR(mode))
+		r = tree_mkdir(dir->node, name, a.mode & 07777, owner_of(req), out, st);
+	else if (r == 0)
+		r = tree_mknod(dir->node, name, a.mode, rdev, owner_of(req), out, st);
+	if (r == 0) {
+		r = ops_acl_settle(*out, &a, st);
+		if (r < 0) {
+			node_put(*out);
+			(S_ISDIR(mode) ? tree_rmdir : tree_unlink)(dir->node, name);
+		}
+	}
+	ops_acl_done(&a);
+	return r;
+}
+
 void ops_name_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct inode *dir;
@@ -101,7 +124,7 @@ void ops_name_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	int r = ops_enter(req, parent, &dir);
 
 	if (r == 0)
-		r = tree_mknod(dir->node, name, mode, rdev, owner_of(req), &node, &st);
+		r = make(req, dir, name, mode, rdev, &node, &st);
 	if (r < 0)
 		reply_status(req, r);
 	else
@@ -110,17 +133,7 @@ void ops_name_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 
 void ops_name_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct inode *dir;
-	struct node *node;
-	struct stat st;
-	int r = ops_enter(req, parent, &dir);
-
-	if (r == 0)
-		r = tree_mkdir(dir->node, name, mode, owner_of(req), &node, &st);
-	if (r < 0)
-		reply_status(req, r);
-	else
-		answer_node(req, dir, node, &st);
+	ops_name_mknod(req, parent, name, S_IFDIR | (mode & 07777), 0);
 }
 
 void ops_name_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)

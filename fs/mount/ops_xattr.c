@@ -6,6 +6,7 @@
 #include "clubs.h"
 #include "inode.h"
 #include "ops.h"
+#include "ops_acl.h"
 #include "reply.h"
 #include "session.h"
 
@@ -17,14 +18,15 @@ static bool starts(const char *name, const char *prefix)
 }
 
 /*
- * The namespaces that a filesystem keeps; system.* would be ACLs.  SELinux labels a FUSE mount as
+ * The namespaces that a filesystem keeps; of system.* only access lists.  SELinux labels a FUSE mount as
  * a whole, so its attribute has no use here, but `ls -l` asks every file for it.
  */
 static bool is_kept(const char *name)
 {
 	if (strcmp(name, "security.selinux") == 0)
 		return false;
-	return starts(name, "user.") || starts(name, "trusted.") || starts(name, "security.");
+	return starts(name, "user.") || starts(name, "trusted.") || starts(name, "security.") ||
+	       ops_acl_is(name);
 }
 
 static void answer_error(fuse_req_t req, int r)
@@ -50,7 +52,8 @@ void ops_xattr_set(fuse_req_t req, fuse_ino_t ino, const char *name, const char 
 
 	if (r == 0) {
 		cap_changes(in, name);
-		r = tree_setxattr(in->node, name, value, size, flags);
+		r = ops_acl_is(name) ? ops_acl_set(req, in, name, value, size)
+				     : tree_setxattr(in->node, name, value, size, flags);
 		cap_changes(in, name);
 	}
 	answer_error(req, r);
@@ -63,7 +66,8 @@ void ops_xattr_remove(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 	if (r == 0) {
 		cap_changes(in, name);
-		r = tree_removexattr(in->node, name);
+		r = ops_acl_is(name) ? ops_acl_set(req, in, name, NULL, 0)
+				     : tree_removexattr(in->node, name);
 		cap_changes(in, name);
 	}
 	answer_error(req, r);
@@ -101,8 +105,16 @@ void ops_xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size
 	if (n < 0)
 		goto out;
 	n = -ENODATA;
-	if (is_closed(req, in))
+	if (ops_acl_is(name)) {
+		/* The kernel asks this to decide who may enter; where there is none, without a key. */
+		n = in->node ? clubs_has_acl(in->club) : 0;
+		if (n <= 0) {
+			n = n < 0 ? n : -ENODATA;
+			goto out;
+		}
+	} else if (is_closed(req, in)) {
 		goto out;
+	}
 	/* The kernel asks this on the first write to each inode. */
 	gen = in->cap_gen;
 	if (cap && in->nocap_at == gen)
@@ -114,7 +126,8 @@ void ops_xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size
 	buf = reply_buffer(size ? size : 1);
 	if (!buf)
 		goto out;
-	n = tree_getxattr(in->node, name, size ? buf : NULL, size);
+	n = ops_acl_is(name) ? ops_acl_get(in, name, buf, size)
+			     : tree_getxattr(in->node, name, size ? buf : NULL, size);
 	if (cap && n == -ENODATA)
 		in->nocap_at = gen;
 out:

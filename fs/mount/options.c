@@ -18,6 +18,12 @@ enum kind {
 	OPT_CLUB,
 	OPT_COMMIT,
 	OPT_THREADS,
+	OPT_IDLE,
+	OPT_WRITEBACK,
+	OPT_READAHEAD,
+	OPT_ATIME,
+	OPT_NOATIME,
+	OPT_IO_URING,
 	OPT_DEBUG,
 	OPT_HELP,
 	OPT_KERNEL,		/* for mount(2) */
@@ -37,10 +43,17 @@ static const struct option_row rows[] = {
 	{ "club", OPT_CLUB, true, "=NAME  show and lock only this club" },
 	{ "commit", OPT_COMMIT, true,
 	  "=SECONDS  make writes durable so often (1..300; default 5)" },
+	{ "idle", OPT_IDLE, true,
+	  "=SECONDS  close a club that nobody used for so long (0..86400, 0: never; default 1800)" },
+	{ "writeback", OPT_WRITEBACK, false,
+	  "let the kernel collect writes: faster, but a killed daemon loses what was not synced" },
+	{ "max_readahead", OPT_READAHEAD, true,
+	  "=BYTES  read ahead so much of a file (0..67108864; default 1048576)" },
+	{ "relatime", OPT_ATIME, false, "keep access times as the filesystem of the store does" },
+	{ "noatime", OPT_NOATIME, false, "do not keep access times (default)" },
 	{ "threads", OPT_THREADS, true, "=N  serve at most N requests at once (1..64, default 8)" },
 	{ "debug", OPT_DEBUG, false, "log every request, with names of files; use with -f" },
 	{ "help", OPT_HELP, false, "print this list" },
-	{ "noatime", OPT_KERNEL, false, NULL },
 	{ "nodiratime", OPT_KERNEL, false, NULL },
 	{ "suid", OPT_KERNEL, false, NULL },
 	{ "nosuid", OPT_KERNEL, false, NULL },
@@ -63,9 +76,10 @@ static const struct option_row rows[] = {
 	{ "nofail", OPT_IGNORED, false, NULL },
 	{ "_netdev", OPT_IGNORED, false, NULL },
 	{ "_rnetdev", OPT_IGNORED, false, NULL },
-	{ "relatime", OPT_IGNORED, false, NULL },
+	{ "io_uring", OPT_IO_URING, false, NULL },
 	{ "norelatime", OPT_IGNORED, false, NULL },
-	{ "strictatime", OPT_IGNORED, false, NULL },
+	{ "atime", OPT_ATIME, false, NULL },
+	{ "strictatime", OPT_ATIME, false, NULL },
 	{ "lazytime", OPT_IGNORED, false, NULL },
 	{ "nolazytime", OPT_IGNORED, false, NULL },
 	{ "default_permissions", OPT_IGNORED, false, NULL },	/* always on */
@@ -100,16 +114,17 @@ static const struct option_row *find_row(const char *name, bool has_value)
 	return NULL;
 }
 
-static bool set_number(unsigned int *to, const char *what, const char *value, unsigned int max)
+static bool set_number(unsigned int *to, const char *what, const char *value, unsigned int min,
+		       unsigned int max)
 {
 	char *end, shown[64];
 	unsigned long n;
 
 	errno = 0;
 	n = strtoul(value, &end, 10);
-	if (errno || end == value || *end || *value == '-' || n < 1 || n > max) {
-		log_err(0, "%s=%s: not a number from 1 to %u", what,
-			log_escape(shown, sizeof(shown), value), max);
+	if (errno || end == value || *end || *value == '-' || n < min || n > max) {
+		log_err(0, "%s=%s: not a number from %u to %u", what,
+			log_escape(shown, sizeof(shown), value), min, max);
 		return false;
 	}
 	*to = (unsigned int)n;
@@ -168,10 +183,30 @@ static enum options_verdict one_option(struct options *o, char *word)
 		ok = set_club(o, value);
 		break;
 	case OPT_THREADS:
-		ok = set_number(&o->threads, row->name, value, OPTIONS_THREADS_MAX);
+		ok = set_number(&o->threads, row->name, value, 1, OPTIONS_THREADS_MAX);
 		break;
 	case OPT_COMMIT:
-		ok = set_number(&o->commit_s, row->name, value, OPTIONS_COMMIT_MAX);
+		ok = set_number(&o->commit_s, row->name, value, 1, OPTIONS_COMMIT_MAX);
+		break;
+	case OPT_IDLE:
+		ok = set_number(&o->idle_s, row->name, value, 0, OPTIONS_IDLE_MAX);
+		break;
+	case OPT_READAHEAD:
+		ok = set_number(&o->readahead, row->name, value, 0, OPTIONS_READAHEAD_MAX);
+		break;
+	case OPT_WRITEBACK:
+		o->writeback = true;
+		break;
+	case OPT_ATIME:
+	case OPT_NOATIME:
+		o->atime = row->kind == OPT_ATIME;
+		if (row->kind == OPT_NOATIME)	/* for the mount table; the kernel keeps none */
+			ok = add_kernel(o, "noatime");
+		break;
+	case OPT_IO_URING:
+		ok = false;
+		log_err(0, "io_uring: requests that come that way pass by what clubfs looks for in "
+			   "them; leave the option out");
 		break;
 	case OPT_DEBUG:
 		o->debug = true;
@@ -241,7 +276,10 @@ enum options_verdict options_parse(struct options *o, int argc, char **argv)
 	enum options_verdict v = OPTIONS_RUN;
 	int c;
 
-	*o = (struct options){ .threads = 8, .commit_s = 5 };
+	*o = (struct options){ .threads = 8,
+			      .commit_s = 5,
+			      .idle_s = 1800,
+			      .readahead = 1 << 20 };
 	while (v == OPTIONS_RUN && (c = getopt_long(argc, argv, "o:fhVnsvN:t:", longs, NULL)) != -1)
 		switch (c) {
 		case 'o':

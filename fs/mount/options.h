@@ -9,6 +9,8 @@
 
 #define OPTIONS_THREADS_MAX 64
 #define OPTIONS_COMMIT_MAX 300
+#define OPTIONS_IDLE_MAX 86400
+#define OPTIONS_READAHEAD_MAX (64U << 20)
 
 struct options {
 	char store[PATH_MAX];		/* absolute after options_resolve() */
@@ -16,9 +18,13 @@ struct options {
 	char club[NAME_MAX + 1];	/* empty: all clubs */
 	char kernel[256];		/* mount flags that libfuse hands to mount(2), by comma */
 	unsigned int threads;
+	unsigned int idle_s;		/* a club not used for so long is closed; 0: never */
+	unsigned int readahead;		/* bytes; 0: the kernel's own */
 	unsigned int commit_s;		/* how often what was written is made durable */
 	bool foreground;
 	bool allow_other;
+	bool writeback;			/* the kernel keeps what was written for a while */
+	bool atime;			/* reads leave their time behind */
 	bool debug;			/* log every request: shows names, for developers */
 	bool fake;			/* mount -f: everything but the mount */
 };

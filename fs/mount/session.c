@@ -43,15 +43,20 @@ void session_init(void *userdata, struct fuse_conn_info *conn)
 	const unsigned int wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
 				    FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
 				    FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS |
-				    FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS;
+				    FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_PARALLEL_DIROPS |
+				    FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+	const struct session *s = userdata;
 	/* AUTO_INVAL_DATA would throw the page cache of a file away after each own write. */
 	const unsigned int unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
 				      FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 				      FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_WRITEBACK_CACHE;
 
-	(void)userdata;
 	conn->want = (conn->want & ~unwanted) | (wanted & conn->capable);
 	conn->want |= KILLPRIV_V2 & conn->capable;
+	if (s->options->writeback)
+		conn->want |= FUSE_CAP_WRITEBACK_CACHE & conn->capable;
+	if (s->options->readahead < conn->max_readahead)
+		conn->max_readahead = s->options->readahead;
 	conn->max_write = MAX_WRITE;
 	conn->max_background = MAX_BACKGROUND;
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
@@ -128,6 +133,8 @@ static int open_store(struct session *s)
 {
 	int r = store_open(&backend_posix, s->options->store, &s->store);
 
+	if (r == 0 && s->options->atime)
+		store_keep_atime(s->store);
 	if (r == 0)
 		r = lock_store(s);
 	if (r == 0)
@@ -231,13 +238,14 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 	int r;
 
 	fuse_set_log_func(fuse_says);
-	umask(0);		/* modes come from the kernel, with the user's umask applied */
+	umask(0);		/* modes are those that requests ask for */
 	keeper_block();
 	r = open_store(&s);
 	if (r == 0) {
 		/* Can do without.  Nothing can be frozen before the keeper is there to be told:
 		 * it takes a request to unlock a club. */
 		controller_start(&s, keeper_froze, &k, &s.controller);
+		inode_on_many(s.inodes, keeper_many, &k);
 		r = do_mount(&s, &k);
 	}
 	if (r == 0) {

@@ -102,6 +102,20 @@ static int posix_lstatat(struct backend *b, int dirfd, const char *path, struct 
 	return ret(fstatat(dirfd, path, st, AT_SYMLINK_NOFOLLOW));
 }
 
+static int posix_btimeat(struct backend *b, int dirfd, const char *path, struct timespec *btime)
+{
+	struct statx stx;
+
+	(void)b;
+	if (statx(dirfd, path, AT_SYMLINK_NOFOLLOW, STATX_BTIME, &stx) < 0)
+		return -errno;
+	if (!(stx.stx_mask & STATX_BTIME))
+		return -ENODATA;
+	btime->tv_sec = stx.stx_btime.tv_sec;
+	btime->tv_nsec = stx.stx_btime.tv_nsec;
+	return 0;
+}
+
 static int posix_fchmod(struct backend *b, int fd, mode_t mode)
 {
 	(void)b;
@@ -276,6 +290,7 @@ static const struct backend_ops posix_ops = {
 	.fdatasync = posix_fdatasync,
 	.fstat = posix_fstat,
 	.lstatat = posix_lstatat,
+	.btimeat = posix_btimeat,
 	.fchmod = posix_fchmod,
 	.fchown = posix_fchown,
 	.chmodat = posix_chmodat,

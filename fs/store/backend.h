@@ -32,6 +32,8 @@ struct backend_ops {
 	int (*fstat)(struct backend *b, int fd, struct stat *st);
 	/* never follows a symlink in the last component */
 	int (*lstatat)(struct backend *b, int dirfd, const char *path, struct stat *st);
+	/* when the file was made; never follows, as lstatat.  -ENODATA not known */
+	int (*btimeat)(struct backend *b, int dirfd, const char *path, struct timespec *btime);
 	int (*fchmod)(struct backend *b, int fd, mode_t mode);
 	int (*fchown)(struct backend *b, int fd, uid_t uid, gid_t gid);
 	/* chmod of anything but a symlink, which is refused with -ELOOP instead of followed */

@@ -286,7 +286,7 @@ static int unlock(struct club *c, const uint8_t *key, uint32_t epoch)
 	snprintf(path, sizeof(path), "%s/xattr", c->name);
 	atomic_store(&c->has_overflow,
 		     c->b->ops->lstatat(c->b, store_clubs_fd(c->store), path, &st) == 0);
-	atomic_store(&c->any_xattr, c->hdr.compat & CLUBHDR_COMPAT_XATTR);
+	atomic_store(&c->compat, c->hdr.compat);
 	atomic_store(&c->life.readonly, c->hdr.ro_compat != 0);
 	if (c->hdr.ro_compat != 0 && c->hdr.incompat & CLUBHDR_INCOMPAT_RECOVER) {
 		log_err(0, "clubs/%s: not closed in order by a newer version, which must do that",
@@ -317,21 +317,35 @@ int club_write_header(struct club *c, const struct clubhdr *h)
 	return r;
 }
 
-int club_note_xattr(struct club *c)
+int club_note(struct club *c, uint32_t compat)
 {
 	struct clubhdr h;
 	int r;
 
-	if (atomic_load(&c->any_xattr))
+	if ((atomic_load(&c->compat) & compat) == compat)
 		return 0;
 	pthread_rwlock_wrlock(&c->ns);
 	h = c->hdr;
-	h.compat |= CLUBHDR_COMPAT_XATTR;
+	h.compat |= compat;
 	r = c->unlocked ? club_write_header(c, &h) : -ENOKEY;
 	if (r == 0)
-		atomic_store(&c->any_xattr, true);
+		atomic_store(&c->compat, h.compat);
 	pthread_rwlock_unlock(&c->ns);
 	return r;
+}
+
+int club_has_acl(struct club *c)
+{
+	uint8_t raw[CLUBHDR_SIZE];
+	struct clubhdr h;
+	int r;
+
+	if (atomic_load(&c->compat) & CLUBHDR_COMPAT_ACL)
+		return 1;
+	if (club_unlocked(c))
+		return 0;
+	r = read_header(c, raw, &h);
+	return r < 0 ? r : (h.compat & CLUBHDR_COMPAT_ACL) != 0;
 }
 
 int club_unlock(struct club *c, const uint8_t key[static CLUB_KEY_LEN], uint32_t epoch)

@@ -47,6 +47,12 @@ void club_close(struct club *c);
 int club_id(struct club *c, uint8_t id[static CLUB_ID_LEN]);
 
 /*
+ * club_has_acl(): does any object of the club have, or did it have, a POSIX ACL?  Of a locked
+ * club as the not yet authenticated header says.  1, 0 or -errno.
+ */
+int club_has_acl(struct club *c);
+
+/*
  * club_unlock(): copy @key, take the club's lock, verify the header.  Idempotent.
  * 0; -EBADMSG the header does not verify under this key; -EUCLEAN malformed; -ENOTSUP newer than
  * us; -EBUSY another process has the club; or another -errno.  Logs what was wrong.

@@ -53,7 +53,7 @@ struct club {
 	struct crypt_siv *names;
 	int lockfd;
 
-	atomic_bool any_xattr;		/* CLUBHDR_COMPAT_XATTR */
+	_Atomic uint32_t compat;	/* the header's, from unlocking on */
 	atomic_bool has_overflow;	/* the xattr directory exists */
 
 	pthread_mutex_t table_lock;
@@ -68,10 +68,11 @@ struct club {
 };
 
 /*
- * club_note_xattr(): before the first attribute of the club is stored, say so in the header,
- * durably.  Without that word no file need be opened to learn that it has none.
+ * club_note(): before the first object of the club gets what @compat stands for (CLUBHDR_COMPAT_*),
+ * say so in the header, durably.  Without that word no file need be opened to learn that it has
+ * none.
  */
-int club_note_xattr(struct club *c);
+int club_note(struct club *c, uint32_t compat);
 
 /* club_write_header(): replace the header by @h, next generation.  ns is held exclusively. */
 int club_write_header(struct club *c, const struct clubhdr *h);

@@ -10,6 +10,7 @@
 #define CLUBHDR_ID_LEN 16
 #define CLUBHDR_VERSION_1 1
 #define CLUBHDR_COMPAT_XATTR 1u	/* some object has, or had, extended attributes */
+#define CLUBHDR_COMPAT_ACL 2u	/* some object has, or had, a POSIX ACL */
 #define CLUBHDR_INCOMPAT_RECOVER 1u	/* not closed in order: the journal belongs to the club */
 
 enum {				/* off  len  field (integers little-endian)	*/

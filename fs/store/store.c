@@ -24,6 +24,7 @@ struct store {
 	char path[PATH_MAX];
 	int dirfd, clubsfd, lockfd;
 	bool ordered;
+	bool atime;
 	uint8_t id[STORE_ID_LEN];
 };
 
@@ -203,6 +204,16 @@ int store_fd(const struct store *s)
 bool store_ordered(const struct store *s)
 {
 	return s->ordered;
+}
+
+void store_keep_atime(struct store *s)
+{
+	s->atime = true;
+}
+
+int store_noatime(const struct store *s)
+{
+	return s->atime ? 0 : O_NOATIME;
 }
 
 int store_clubs_fd(const struct store *s)

@@ -50,6 +50,10 @@ int store_fd(const struct store *s);			/* of STORE; stays the store's */
 /* store_ordered(): does the filesystem beneath bring all of its metadata to disk in the order in
  * which it was changed?  Known of ext4, xfs and tmpfs; of others it is not assumed. */
 bool store_ordered(const struct store *s);
+/* store_keep_atime(): from now on reads leave their time behind, as far as the filesystem beneath
+ * keeps such times.  Before the first club is opened.  store_noatime(): O_NOATIME or 0. */
+void store_keep_atime(struct store *s);
+int store_noatime(const struct store *s);
 int store_clubs_fd(const struct store *s);		/* of STORE/clubs; stays the store's */
 int store_statvfs(struct store *s, struct statvfs *st);
 int store_stat(struct store *s, struct stat *st);	/* of STORE/clubs: the root of the mount */

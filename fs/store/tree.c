@@ -143,6 +143,22 @@ int tree_getattr(struct node *n, struct stat *st)
 	return r;
 }
 
+int tree_btime(struct node *n, struct timespec *btime)
+{
+	struct club *c = n->club;
+	struct node_where w;
+	int r;
+
+	pthread_rwlock_rdlock(&c->ns);
+	r = n->dead ? -ENODATA : node_where(n, &w);
+	if (r == 0) {
+		r = c->b->ops->btimeat(c->b, w.dirfd, w.enc, btime);
+		node_where_put(&w);
+	}
+	pthread_rwlock_unlock(&c->ns);
+	return r;
+}
+
 /* One of the changes, to the descriptor @fd if it is one, else by name. */
 static int set_mode(struct backend *b, int fd, const struct node_where *w, mode_t mode)
 {
@@ -317,6 +333,7 @@ struct file_env tree_file_env(struct node *n)
 /* Open the ciphertext file of @n; *@writable tells how it came out.  ns is held. */
 static int open_backing(struct node *n, bool *writable)
 {
+	const int flags = O_NOFOLLOW | O_NONBLOCK | store_noatime(n->club->store);
 	struct backend *b = n->club->b;
 	struct node_where w;
 	struct stat st;
@@ -326,11 +343,11 @@ static int open_backing(struct node *n, bool *writable)
 	if (r < 0)
 		return r;
 	*writable = true;
-	fd = b->ops->openat(b, w.dirfd, w.enc, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
+	fd = b->ops->openat(b, w.dirfd, w.enc, O_RDWR | flags, 0);
 	if (fd == -EACCES || fd == -EROFS) {
 		*writable = false;
 		fd = b->ops->openat(b, w.dirfd, w.enc,
-				    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME, 0);
+				    O_RDONLY | flags, 0);
 	}
 	node_where_put(&w);
 	if (fd < 0)

@@ -44,6 +44,10 @@ int tree_lookup(struct node *dir, const char *name, struct node **out, struct st
 /* st_size is the plaintext size; st_blocks what the ciphertext takes. */
 int tree_getattr(struct node *n, struct stat *st);
 
+/* tree_name(): one of its names, and the directory that it stands in, with a reference.  -ESTALE
+ * it has none; -EAGAIN one that does not decrypt. */
+int tree_name(struct node *n, struct node **parent, char name[static TREE_NAME_MAX + 1]);
+
 enum {
 	TREE_SET_MODE = 1,
 	TREE_SET_UID = 2,
@@ -61,6 +65,8 @@ struct tree_setattr {
 	struct timespec atime, mtime;
 };
 int tree_setattr(struct node *n, const struct tree_setattr *set, struct stat *st);
+/* tree_btime(): when the object was made.  -ENODATA: the filesystem beneath does not say. */
+int tree_btime(struct node *n, struct timespec *btime);
 
 /*
  * tree_create(): a new regular file, opened: *@file as from tree_open().  -EEXIST if the name is
@@ -126,6 +132,8 @@ int tree_lookup_dirent(struct tree_dir *d, const struct tree_dirent *e, struct n
  * setxattr(2).  With @size 0 get and list return the length needed, else -ERANGE if too small.
  * -ENODATA no such attribute; -ENOSPC more than XATTR_TOTAL_MAX bytes of names and values.
  */
+#define TREE_ACL_ACCESS "system.posix_acl_access"
+#define TREE_ACL_DEFAULT "system.posix_acl_default"
 ssize_t tree_getxattr(struct node *n, const char *name, void *buf, size_t size);
 ssize_t tree_listxattr(struct node *n, char *buf, size_t size);
 int tree_setxattr(struct node *n, const char *name, const void *value, size_t len, int flags);

@@ -35,7 +35,7 @@ int tree_opendir(struct node *dir, struct tree_dir **out)
 	r = tree_begin(dir, &at);
 	if (r == 0) {
 		r = d->fd = c->b->ops->openat(c->b, at.fd, ".",
-					      O_RDONLY | O_DIRECTORY | O_NOATIME, 0);
+					      O_RDONLY | O_DIRECTORY | store_noatime(c->store), 0);
 		tree_end(&at);
 	}
 	pthread_rwlock_unlock(&c->ns);
@@ -59,10 +59,11 @@ void tree_closedir(struct tree_dir *d)
 	free(d);
 }
 
-/* Decrypt the name of one entry.  0, or -EAGAIN: not a name to show. */
-static int open_name(struct tree_dir *d, const char *enc, char plain[static NAME_PLAIN_MAX + 1])
+/* Decrypt the name of one entry of @dir, open as @fd.  0, or -EAGAIN: not a name to show. */
+static int open_name(struct node *dir, int fd, const char *enc,
+		     char plain[static NAME_PLAIN_MAX + 1])
 {
-	struct club *c = d->dir->club;
+	struct club *c = dir->club;
 	char side[NAME_ENC_MAX + 1], text[NAME_TEXT_MAX + 1], path[512];
 	const char *from = enc;
 	ssize_t n;
@@ -72,14 +73,14 @@ static int open_name(struct tree_dir *d, const char *enc, char plain[static NAME
 		return -EAGAIN;
 	if (name_is_long(enc)) {
 		name_sidecar(enc, side);
-		n = c->b->ops->readlinkat(c->b, d->fd, side, text, sizeof(text) - 1);
+		n = c->b->ops->readlinkat(c->b, fd, side, text, sizeof(text) - 1);
 		text[n > 0 ? n : 0] = '\0';
 		from = text;
 	}
-	r = name_open(c->names, d->dir->dirid, enc, from, plain);
+	r = name_open(c->names, dir->dirid, enc, from, plain);
 	if (r == 0)
 		return 0;
-	node_describe(d->dir, path, sizeof(path));
+	node_describe(dir, path, sizeof(path));
 	log_err(0, "%s/%s: a name that does not decrypt; it is not shown", path, enc);
 	return -EAGAIN;
 }
@@ -97,7 +98,7 @@ static int show(struct tree_dir *d, const struct dirscan_entry *s, struct tree_d
 		e->name = s->name;
 		return 0;
 	}
-	return open_name(d, s->name, plain);
+	return open_name(d->dir, d->fd, s->name, plain);
 }
 
 /* Fill the buffer from the position @off.  0 at the end of the directory. */
@@ -196,5 +197,26 @@ int tree_fsyncdir(struct node *dir)
 out:
 	pthread_rwlock_unlock(&c->ns);
 	gate_leave(&c->life.gate);
+	return r;
+}
+
+int tree_name(struct node *n, struct node **parent, char name[static TREE_NAME_MAX + 1])
+{
+	struct club *c = n->club;
+	struct node_where w;
+	int r = -ENOKEY;
+
+	pthread_rwlock_rdlock(&c->ns);
+	if (c->unlocked)
+		r = node_where(n, &w);
+	if (r == 0) {
+		r = w.parent ? node_dirid(w.parent, w.dirfd) : -ESTALE;
+		if (r == 0)
+			r = open_name(w.parent, w.dirfd, w.enc, name);
+		if (r == 0)
+			*parent = node_get(w.parent);
+		node_where_put(&w);
+	}
+	pthread_rwlock_unlock(&c->ns);
 	return r;
 }

@@ -251,7 +251,7 @@ static int load(struct node *n, struct xattr_block *x)
 
 	if (!S_ISREG(n->type) && !S_ISDIR(n->type))
 		return -EOPNOTSUPP;
-	if (!atomic_load(&n->club->any_xattr) || atomic_load(&n->no_xattr))
+	if (!(atomic_load(&n->club->compat) & CLUBHDR_COMPAT_XATTR) || atomic_load(&n->no_xattr))
 		return 0;
 	if (S_ISDIR(n->type)) {
 		r = dir_overflow(n, &o);
@@ -341,6 +341,11 @@ static int change_dir(struct node *n, const char *name, const void *value, size_
 	return r;
 }
 
+static bool is_acl(const char *name)
+{
+	return strcmp(name, TREE_ACL_ACCESS) == 0 || strcmp(name, TREE_ACL_DEFAULT) == 0;
+}
+
 static int change(struct node *n, const char *name, const void *value, size_t len, int flags)
 {
 	int r = 0;
@@ -352,7 +357,7 @@ static int change(struct node *n, const char *name, const void *value, size_t le
 		return r;
 	pthread_rwlock_wrlock(&n->club->xattr_lock);
 	if (value)
-		r = club_note_xattr(n->club);
+		r = club_note(n->club, CLUBHDR_COMPAT_XATTR | (is_acl(name) ? CLUBHDR_COMPAT_ACL : 0));
 	if (r == 0)
 		r = S_ISDIR(n->type) ? change_dir(n, name, value, len, flags)
 				     : change_file(n, name, value, len, flags);

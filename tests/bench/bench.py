@@ -2,8 +2,10 @@
 
 plain        the directory beneath, no FUSE at all
 passthrough  libfuse's packaged example passthrough_ll: FUSE and nothing else
-gocryptfs    the encrypted filesystem that Debian packages
+gocryptfs, securefs, encfs
+             the encrypted filesystems that Debian packages, with their own defaults
 clubfs       ours
+clubfs-wb    ours with -o writeback
 
 One round does every row on every one of them before the next round begins, and every round
 begins with another one, so that whatever else the machine does hits all alike.  The table shows
@@ -32,65 +34,122 @@ BUILD = os.path.join(clubsite.REPO, "build-bench")
 EXAMPLE = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
 TREE = "/usr/include"
 TREE_FILES = 3000
+SQL_ROWS = 100000
+DISK_GIB = 40
+OURS = ("clubfs", "clubfs-wb")
 
 
-##### Rows: what is done first, what is timed, and with what caches
+##### Rows: the work, and with what caches
 
 class Row:
-    def __init__(self, key, unit, what, before=(), cold=False, run=None):
-        self.key, self.unit, self.what = key, unit, what
-        self.before, self.cold, self.run = before, cold, run or work
+    """One line of the table.  A cold one begins with no cache at all."""
+
+    def __init__(self, key, unit, what, cold=False, run=None):
+        self.key, self.unit, self.what, self.cold, self.run = key, unit, what, cold, run or work
 
 
-def work(key, where):
+def work(row, where):
     """Let the C program do it; returns (seconds, amount)."""
+    key = row.key if isinstance(row, Row) else row
     done = subprocess.run([os.path.join(BUILD, "work"), key, where], check=True,
                           stdout=subprocess.PIPE, text=True)
     seconds, amount = done.stdout.split()
     return float(seconds), int(amount)
 
 
-def untar(_, where):
-    began = time.perf_counter()
-    subprocess.run(["tar", "-C", where, "-xf", os.path.join(BUILD, "tree.tar")], check=True)
-    return time.perf_counter() - began, TREE_FILES
+def named(key):
+    return lambda _, where: work(key, where)
 
 
-def commits(where, mode, count):
+def timed(amount, *argv):
+    """A row that is a program: @amount things done by it, in the directory."""
+    def run(_, where):
+        began = time.perf_counter()
+        subprocess.run(argv, cwd=where, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began, amount
+    return run
+
+
+def database(where, mode):
     db = sqlite3.connect(os.path.join(where, "db.sqlite"), isolation_level=None)
     got = db.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
     if got != mode:
         raise RuntimeError(f"{where}: no journal mode {mode}, but {got}")
     db.execute("PRAGMA synchronous=FULL")
-    db.execute("CREATE TABLE t(i INTEGER PRIMARY KEY, v TEXT)")
+    db.execute("CREATE TABLE IF NOT EXISTS t(i INTEGER PRIMARY KEY, v TEXT)")
+    return db
+
+
+def commits(mode, count):
+    def run(_, where):
+        db = database(where, mode)
+        began = time.perf_counter()
+        for _ in range(count):
+            db.execute("INSERT INTO t(v) VALUES (?)", ("Erika Mustermann" * 8,))
+        seconds = time.perf_counter() - began
+        db.close()
+        return seconds, count
+    return run
+
+
+def bulk_load(_, where):
+    db = database(where, "delete")
     began = time.perf_counter()
-    for i in range(count):
-        db.execute("INSERT INTO t VALUES (?, ?)", (i, "Erika Mustermann" * 8))
+    db.execute("BEGIN")
+    db.executemany("INSERT INTO t(v) VALUES (?)",
+                   (("Erika Mustermann" * 8,) for _ in range(SQL_ROWS)))
+    db.execute("COMMIT")
     seconds = time.perf_counter() - began
     db.close()
-    return seconds, count
+    return seconds, SQL_ROWS
 
 
-ROWS = [
-    Row("stream-write", "MiB/s", "write 512 MiB, then fsync"),
-    Row("stream-read-cold", "MiB/s", "read 512 MiB, no cache", ["stream-write"], True,
-        lambda _, w: work("stream-read", w)),
-    Row("stream-read-hot", "MiB/s", "read 512 MiB again", ["stream-write", "stream-read"], False,
-        lambda _, w: work("stream-read", w)),
-    Row("rand-read-cold", "op/s", "read 4 KiB anywhere, no cache", ["stream-write"], True),
-    Row("rand-read-hot", "op/s", "read 4 KiB anywhere, cached", ["stream-write", "stream-read"]),
-    Row("rand-write", "op/s", "overwrite 4 KiB, fdatasync each", ["stream-write"]),
-    Row("append", "op/s", "append 512 bytes, fsync at the end"),
-    Row("small-create", "op/s", "create and write 2,000 small files"),
-    Row("small-stat", "op/s", "stat them, no cache", ["small-create"], True),
-    Row("small-read", "op/s", "open and read them, no cache", ["small-create"], True),
-    Row("small-unlink", "op/s", "remove them", ["small-create"]),
-    Row("untar", "file/s", f"unpack {TREE_FILES} headers", run=untar),
-    Row("sqlite-rollback", "op/s", "300 commits, rollback journal",
-        run=lambda _, w: commits(w, "delete", 300)),
-    Row("sqlite-wal", "op/s", "500 commits, write-ahead log",
-        run=lambda _, w: commits(w, "wal", 500)),
+def full_scan(_, where):
+    db = database(where, "delete")
+    began = time.perf_counter()
+    db.execute("SELECT sum(length(v)) FROM t").fetchone()
+    seconds = time.perf_counter() - began
+    db.close()
+    return seconds, SQL_ROWS
+
+
+# Rows of one group follow each other in one directory, each on what the ones before it left.
+GROUPS = [
+    [
+        Row("stream-write", "MiB/s", "write 256 MiB, then fsync"),
+        Row("stream-read-cold", "MiB/s", "read it, no cache", True, named("stream-read")),
+        Row("stream-read-hot", "MiB/s", "read it again", False, named("stream-read")),
+        Row("rand-read-hot", "op/s", "read 4 KiB anywhere, cached"),
+        Row("rand-read-cold", "op/s", "read 4 KiB anywhere, no cache", True),
+        Row("rand-read-4t", "op/s", "the same in 4 threads, no cache", True),
+        Row("rand-write", "op/s", "overwrite 4 KiB anywhere, no sync"),
+        Row("rand-write-4t", "op/s", "the same in 4 threads on one file"),
+        Row("rand-write-sync", "op/s", "overwrite 4 KiB, fdatasync each"),
+        Row("access", "op/s", "lock, read 4 pages, write one, unlock"),
+    ],
+    [Row("append", "op/s", "append 512 bytes, fsync at the end")],
+    [
+        Row("small-create", "op/s", "create and write 5,000 small files"),
+        Row("small-stat", "op/s", "stat them, no cache", True),
+        Row("small-read", "op/s", "open and read them, no cache", True),
+        Row("small-unlink", "op/s", "remove them"),
+    ],
+    [
+        Row("untar", "file/s", f"unpack {TREE_FILES} headers", False,
+            timed(TREE_FILES, "tar", "-xf", os.path.join(BUILD, "tree.tar"))),
+        Row("du", "file/s", "du of them, no cache", True, timed(TREE_FILES, "du", "-s", ".")),
+        Row("grep", "file/s", "grep in them, no cache", True,
+            timed(TREE_FILES, "grep", "-rc", "include", ".")),
+    ],
+    [
+        Row("sqlite-load", "row/s", f"{SQL_ROWS} rows in one transaction", False, bulk_load),
+        Row("sqlite-scan", "row/s", "read the table, no cache", True, full_scan),
+        Row("sqlite-rollback", "op/s", "300 commits, rollback journal", False,
+            commits("delete", 300)),
+        Row("sqlite-wal", "op/s", "500 commits, write-ahead log", False, commits("wal", 500)),
+    ],
 ]
+ROWS = [row for group in GROUPS for row in group]
 
 
 ##### What is compared: each gives a directory to work in
@@ -131,12 +190,37 @@ def gocryptfs(site):
     return path
 
 
+def securefs(site):
+    source, path = site.mkdir("sf-source"), site.mkdir("sf")
+    subprocess.run(["securefs", "create", "--pass", "benchmark", "--pbkdf",
+                    "pkcs5-pbkdf2-hmac-sha256", "-r", "1000", source], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    site.add(Foreign(site, "securefs", path, [
+        "securefs", "mount", "--pass", "benchmark", source, path]))
+    return path
+
+
+def encfs(site):
+    source, path = site.mkdir("ef-source"), site.mkdir("ef")
+    secret = site.write("ef-password", "benchmark\n")
+    site.add(Foreign(site, "encfs", path, [
+        "encfs", "-f", "--standard", f"--extpass=cat {secret}", source, path]))
+    return path
+
+
 def clubfs(site):
     site.keyd()
     return site.mount(site.store("alpha")).join("alpha")
 
 
-TARGETS = {f.__name__: f for f in (plain, passthrough, gocryptfs, clubfs)}
+def clubfs_writeback(site):
+    return site.mount(site.store("beta", name="store-wb"), "writeback", name="mnt-wb").join("beta")
+
+
+TARGETS = {
+    "plain": plain, "passthrough": passthrough, "gocryptfs": gocryptfs, "securefs": securefs,
+    "encfs": encfs, "clubfs": clubfs, "clubfs-wb": clubfs_writeback,
+}
 
 
 ##### Building, measuring, printing
@@ -149,7 +233,7 @@ def compiled(source, name, *flags):
 def build():
     """The work program, the passthrough example, and the archive to unpack."""
     os.makedirs(BUILD, exist_ok=True)
-    compiled(os.path.join(HERE, "work.c"), "work")
+    compiled(os.path.join(HERE, "work.c"), "work", "-pthread")
     for path in glob.glob(os.path.join(os.path.dirname(EXAMPLE), "passthrough_*")):
         opener = gzip.open if path.endswith(".gz") else open
         with opener(path, "rb") as src, \
@@ -173,17 +257,18 @@ def drop_caches():
         f.write("3")
 
 
-def measure(row, where):
-    """One run of one row in a new directory below @where; returns the rate."""
-    place = tempfile.mkdtemp(prefix=row.key, dir=where)
+def measure(group, wanted, where, note):
+    """The rows of @group in a new directory below @where; note(row, rate) for the wanted ones."""
+    place = tempfile.mkdtemp(prefix=group[0].key, dir=where)
+    last = max(i for i, row in enumerate(group) if row in wanted)
     try:
-        for key in row.before:
-            work(key, place)
-        os.sync()       # nobody pays for what another one left to be written
-        if row.cold:
-            drop_caches()
-        seconds, amount = row.run(row.key, place)
-        return amount / seconds
+        for row in group[:last + 1]:
+            os.sync()       # nobody pays for what another one left to be written
+            if row.cold:
+                drop_caches()
+            seconds, amount = row.run(row, place)
+            if row in wanted:
+                note(row, amount / seconds)
     finally:
         shutil.rmtree(place)
 
@@ -216,8 +301,12 @@ def machine(where):
         f"directory on {first_line('findmnt', '-no', 'FSTYPE,SOURCE', '-T', where)}",
         f"libfuse {first_line('pkg-config', '--modversion', 'fuse3')}, "
         f"{first_line('openssl', 'version')}",
-        first_line("gocryptfs", "--version"),
+        "; ".join(version(n) for n in ("gocryptfs", "securefs", "encfs")),
     ]
+
+
+def version(package):
+    return package + " " + first_line("dpkg-query", "-W", "-f=${Version}", package)
 
 
 def number(x):
@@ -225,17 +314,22 @@ def number(x):
 
 
 def table(rows, names, rates):
-    """Medians, clubfs against the others, and how far the rounds of clubfs lay apart."""
+    """Medians; then clubfs against the others; then how far its rounds lay apart."""
     mid = {k: statistics.median(v) for k, v in rates.items() if v}
-    ratios = [n for n in names if n != "clubfs"] if "clubfs" in names else []
-    head = f"{'row':17s}{'unit':>7s}" + "".join(f"{n:>13s}" for n in names)
-    print(head + "".join(f"{'/' + n:>13s}" for n in ratios) + f"{'spread':>8s}")
+    ours = [n for n in OURS if n in names]
+    others = [n for n in names if n not in OURS] if ours else []
+    print(f"{'row':17s}{'unit':>7s}" + "".join(f"{n:>12s}" for n in names))
     for row in rows:
-        line = f"{row.key:17s}{row.unit:>7s}"
-        line += "".join(f"{number(mid[row.key, n]):>13s}" for n in names)
-        line += "".join(f"{mid[row.key, 'clubfs'] / mid[row.key, n]:13.2f}" for n in ratios)
-        last = rates[row.key, names[-1]]
-        print(line + f"{(max(last) - min(last)) / statistics.median(last):7.0%}")
+        print(f"{row.key:17s}{row.unit:>7s}"
+              + "".join(f"{number(mid[row.key, n]):>12s}" for n in names))
+    for mine in ours:
+        print(f"\n{mine + ' against':24s}" + "".join(f"{n:>12s}" for n in others)
+              + f"{'spread':>12s}")
+        for row in rows:
+            own = rates[row.key, mine]
+            print(f"{row.key:24s}"
+                  + "".join(f"{mid[row.key, mine] / mid[row.key, n]:12.2f}" for n in others)
+                  + f"{(max(own) - min(own)) / mid[row.key, mine]:12.0%}")
 
 
 ##### Recovery: of clubfs alone, and in seconds
@@ -287,7 +381,7 @@ def arguments():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("rows", nargs="*", metavar="ROW", help="only these rows; default: all")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--dir", default="/var/tmp", help="where the filesystems lie")
+    p.add_argument("--dir", default="/var/tmp", help="where the disk's image, or without root the filesystems, lie")
     p.add_argument("--only", metavar="NAME", action="append", choices=TARGETS,
                    help="only this one of " + ", ".join(TARGETS))
     p.add_argument("--json", metavar="FILE", help="write every single rate there")
@@ -302,16 +396,62 @@ def arguments():
 def run(args, rows, names, site):
     where = {n: TARGETS[n](site) for n in names}
     rates = {(r.key, n): [] for r in rows for n in names}
+    groups = [g for g in GROUPS if set(g) & set(rows)]
     for i in range(args.rounds):
         turn = names[i % len(names):] + names[:i % len(names)]
-        for row in rows:
+        for group in groups:
             for name in turn:
-                rates[row.key, name].append(measure(row, where[name]))
-            if sys.stderr.isatty():
-                print(f"\rround {i + 1}/{args.rounds} {row.key:20s}", end="", file=sys.stderr)
+                if sys.stderr.isatty():
+                    print(f"\rround {i + 1}/{args.rounds} {group[0].key} {name:20s}", end="",
+                          file=sys.stderr)
+                measure(group, rows, where[name],
+                        lambda row, rate, n=name: rates[row.key, n].append(rate))
     if sys.stderr.isatty():
-        print("\r" + " " * 40, end="\r", file=sys.stderr)
+        print("\r" + " " * 60, end="\r", file=sys.stderr)
     return rates
+
+
+def installed(names):
+    """Leave out, and say so, what Debian would give but nobody installed."""
+    for name in ("gocryptfs", "securefs", "encfs"):
+        if name in names and not shutil.which(name):
+            print(f"left out: {name} (not installed; 'make deps-bench')")
+            names.remove(name)
+    return names
+
+
+class Disk:
+    """A new ext4 in a file below @where, so that the state of a used disk does not count.
+
+    Without root it is just @where."""
+
+    def __init__(self, where):
+        self.image = self.loop = None
+        self.path = tempfile.mkdtemp(prefix="clubfs-bench-", dir=where)
+        if os.geteuid() != 0:
+            return
+        self.image = self.path + ".img"
+        try:
+            with open(self.image, "wb") as f:
+                f.truncate(DISK_GIB << 30)
+            subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0",
+                            self.image], check=True)
+            self.loop = subprocess.run(
+                ["losetup", "--find", "--show", "--direct-io=on", self.image], check=True,
+                stdout=subprocess.PIPE, text=True).stdout.strip()
+            subprocess.run(["mount", "-t", "ext4", self.loop, self.path], check=True)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        if self.image and clubsite.mounted(self.path):
+            subprocess.run(["umount", self.path], check=False)
+        if self.loop:
+            subprocess.run(["losetup", "-d", self.loop], check=False)
+        if self.image:
+            os.unlink(self.image)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def main():
@@ -321,12 +461,17 @@ def main():
         for row in [r for r in rows if r.cold]:
             print(f"left out: {row.key} (only root can empty the caches)")
         rows = [r for r in rows if not r.cold]
-    names = [n for n in TARGETS if not args.only or n in args.only]
-    if "gocryptfs" in names and not shutil.which("gocryptfs"):
-        print("left out: gocryptfs (not installed; 'make deps-bench')")
-        names.remove("gocryptfs")
+    names = installed([n for n in TARGETS if not args.only or n in args.only])
     build()
-    site = clubsite.Site(tempfile.mkdtemp(prefix="clubfs-bench-", dir=args.dir))
+    disk = Disk(args.dir)
+    try:
+        return bench(args, rows, names, disk.path)
+    finally:
+        disk.close()
+
+
+def bench(args, rows, names, where):
+    site = clubsite.Site(tempfile.mkdtemp(prefix="site-", dir=where))
     try:
         about = machine(site.top)
         rates = run(args, rows, names, site)
@@ -336,7 +481,7 @@ def main():
     print(f"medians of {args.rounds} rounds, higher is better\n")
     table(rows, names, rates)
     if os.geteuid() == 0 and "clubfs" in names and not args.rows:
-        recovery(args.rounds, args.dir)
+        recovery(args.rounds, where)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump({"machine": about, "rates": {f"{k} {n}": v for (k, n), v in rates.items()}},

@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,16 +19,21 @@
 enum {
 	MIB = 1 << 20,
 	BLOCK = 4096,
-	FILE_MIB = 512,
+	FILE_MIB = 256,
 	FILE_BLOCKS = FILE_MIB * (MIB / BLOCK),
+	THREADS = 4,
 	HOT_READS = 100000,
 	COLD_READS = 4000,
+	WRITES = 20000,
 	SYNCED_WRITES = 1000,
 	APPENDS = 20000,
 	APPEND_LEN = 512,
-	SMALL_FILES = 2000,
+	SMALL_FILES = 5000,
 	SMALL_LEN = 3000,
+	ACCESS_STEPS = 3000,
 };
+
+#define ACCESS_LOCKS 0x10000001	/* where Access keeps its users' bytes in the lock file */
 
 static uint8_t buf[MIB];
 
@@ -103,12 +110,101 @@ static uint64_t rand_write(void)
 {
 	int fd = open_big(O_WRONLY);
 
+	for (uint32_t i = 0; i < WRITES; i++)
+		must(pwrite(fd, buf, BLOCK, walk(i)), BLOCK, "pwrite");
+	must(close(fd), 0, "close");
+	return WRITES;
+}
+
+static uint64_t rand_write_sync(void)
+{
+	int fd = open_big(O_WRONLY);
+
 	for (uint32_t i = 0; i < SYNCED_WRITES; i++) {
 		must(pwrite(fd, buf, BLOCK, walk(i)), BLOCK, "pwrite");
 		must(fdatasync(fd), 0, "fdatasync");
 	}
 	must(close(fd), 0, "close");
 	return SYNCED_WRITES;
+}
+
+/* Several threads on one file, each with its part of the walk. */
+struct part {
+	pthread_t thread;
+	int fd;
+	uint32_t first, last;
+	bool write;
+};
+
+static void *part_run(void *arg)
+{
+	struct part *p = arg;
+	uint8_t own[BLOCK];
+
+	memcpy(own, buf, BLOCK);
+	for (uint32_t i = p->first; i < p->last; i++)
+		if (p->write)
+			must(pwrite(p->fd, own, BLOCK, walk(i)), BLOCK, "pwrite");
+		else
+			must(pread(p->fd, own, BLOCK, walk(i)), BLOCK, "pread");
+	return NULL;
+}
+
+static uint64_t in_threads(bool write, uint32_t count)
+{
+	struct part parts[THREADS];
+	int fd = open_big(write ? O_WRONLY : O_RDONLY);
+
+	for (uint32_t i = 0; i < THREADS; i++) {
+		parts[i] = (struct part){ .fd = fd, .write = write,
+					  .first = i * (count / THREADS),
+					  .last = (i + 1) * (count / THREADS) };
+		must(pthread_create(&parts[i].thread, NULL, part_run, &parts[i]), 0, "thread");
+	}
+	for (uint32_t i = 0; i < THREADS; i++)
+		pthread_join(parts[i].thread, NULL);
+	must(close(fd), 0, "close");
+	return count;
+}
+
+static uint64_t rand_write_4t(void)
+{
+	return in_threads(true, WRITES);
+}
+
+static uint64_t rand_read_4t(void)
+{
+	return in_threads(false, COLD_READS);
+}
+
+static void lock(int fd, short type, off_t at)
+{
+	struct flock fl = { .l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = 1 };
+
+	must(fcntl(fd, F_SETLKW, &fl), 0, "lock");
+}
+
+/* What a database server in files does all day: lock, read some pages, change one, unlock. */
+static uint64_t access_mix(void)
+{
+	int db = open_big(O_RDWR), ldb = open("big.ldb", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	uint8_t page[BLOCK];
+
+	if (ldb < 0)
+		die("big.ldb");
+	for (uint32_t i = 0; i < ACCESS_STEPS; i++) {
+		lock(ldb, F_WRLCK, ACCESS_LOCKS + i % 255);
+		must(pread(db, page, BLOCK, 0), BLOCK, "pread");
+		for (uint32_t k = 1; k < 4; k++)
+			must(pread(db, page, BLOCK, walk(4 * (i % 500) + k)), BLOCK, "pread");
+		page[100] ^= 1;
+		must(pwrite(db, page, BLOCK, walk(4 * (i % 500) + 3)), BLOCK, "pwrite");
+		lock(ldb, F_UNLCK, ACCESS_LOCKS + i % 255);
+	}
+	must(fsync(db), 0, "fsync");
+	must(close(db), 0, "close");
+	must(close(ldb), 0, "close");
+	return ACCESS_STEPS;
 }
 
 static uint64_t append(void)
@@ -188,7 +284,11 @@ static const struct {
 	{ "stream-read", stream_read },		/* MiB; the rest counts operations */
 	{ "rand-read-hot", rand_read_hot },
 	{ "rand-read-cold", rand_read_cold },
+	{ "rand-read-4t", rand_read_4t },
 	{ "rand-write", rand_write },
+	{ "rand-write-4t", rand_write_4t },
+	{ "rand-write-sync", rand_write_sync },
+	{ "access", access_mix },
 	{ "append", append },
 	{ "small-create", small_create },
 	{ "small-stat", small_stat },

@@ -286,6 +286,15 @@ static int sim_fstat(struct backend *b, int fd, struct stat *st)
 	return simdisk_ileave(s, r);
 }
 
+static int sim_btimeat(struct backend *b, int dirfd, const char *path, struct timespec *btime)
+{
+	(void)b;
+	(void)dirfd;
+	(void)path;
+	(void)btime;
+	return -ENODATA;
+}
+
 static int sim_lstatat(struct backend *b, int dirfd, const char *path, struct stat *st)
 {
 	struct simdisk *s = simdisk_of(b);
@@ -522,6 +531,7 @@ const struct backend_ops simdisk_ops = {
 	.fdatasync = sim_fdatasync,
 	.fstat = sim_fstat,
 	.lstatat = sim_lstatat,
+	.btimeat = sim_btimeat,
 	.fchmod = sim_fchmod,
 	.fchown = sim_fchown,
 	.chmodat = sim_chmodat,

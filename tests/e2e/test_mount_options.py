@@ -1,4 +1,5 @@
 """The mount itself: options, refusals, who may use a club, and how it ends."""
+import contextlib
 import errno
 import json
 import mmap
@@ -440,3 +441,91 @@ def test_no_daemon_holds_a_core_or_can_be_read(mnt):
     status = pathlib.Path(f"/proc/{mnt.pid}/limits").read_text(encoding="utf-8")
     core = next(line for line in status.splitlines() if line.startswith("Max core file size"))
     assert core.split()[4:6] == ["0", "0"]
+
+
+def read_and_look(path):
+    """The access time after a read that comes from the store."""
+    with open(path, "rb") as f:
+        f.read()
+    return os.stat(path).st_atime_ns
+
+
+@pytest.mark.parametrize("option,kept", [("relatime", True), ("noatime", False), ("", False)])
+def test_access_times_are_kept_when_asked_for(site, keyd, option, kept):
+    mnt = site.mount(site.store("alpha"), option)
+    path = pathlib.Path(mnt.join("alpha"), "f")
+    put(path, b"x" * 10000)
+    old = 1_600_000_000 * 10 ** 9
+    os.utime(path, ns=(old, old + 10 ** 9))
+    mnt.umount()
+    site.mount(mnt.store, option)
+    assert (read_and_look(path) > old) == kept
+
+
+@as_root
+@pytest.mark.parametrize("option,kib", [("", "1024"), ("max_readahead=262144", "256"),
+                                        ("max_readahead=0", "0")])
+def test_how_much_is_read_ahead(site, keyd, option, kib):
+    mnt = site.mount(site.store("alpha"), option)
+    dev = os.stat(mnt.path).st_dev
+    path = pathlib.Path(f"/sys/class/bdi/{os.major(dev)}:{os.minor(dev)}/read_ahead_kb")
+    clubsite.wait_for("the read-ahead was set", lambda: path.read_text().strip() == kib)
+
+
+def write_requests(mnt):
+    return mnt.stderr().count("opcode: WRITE")
+
+
+def test_with_writeback_the_kernel_collects_writes(site, keyd):
+    counts = {}
+    for name, option in (("alpha", "debug"), ("beta", "debug,writeback")):
+        mnt = site.mount(site.store(name, name="s" + name), option, name="m" + name)
+        path = pathlib.Path(mnt.join(name), "f")
+        with open(path, "wb", buffering=0) as f:
+            for i in range(200):
+                f.write(bytes([i]) * 100)
+        with open(path, "ab", buffering=0) as f:
+            f.write(b"the end")
+        counts[name] = write_requests(mnt)
+        want = b"".join(bytes([i]) * 100 for i in range(200)) + b"the end"
+        assert get(path) == want and path.stat().st_size == len(want)
+        mtime = path.stat().st_mtime_ns
+        mnt.umount()
+        mnt = site.mount(mnt.store, name="m" + name)
+        assert get(path) == want
+        assert path.stat().st_mtime_ns == mtime
+        mnt.umount()
+    assert counts["alpha"] > 200 and counts["beta"] < 10
+
+
+def test_writeback_reads_what_a_partial_page_needs(site, keyd):
+    """The kernel reads the rest of a page through a file that is open for writing only."""
+    mnt = site.mount(site.store("alpha"), "writeback")
+    path = pathlib.Path(mnt.join("alpha"), "f")
+    put(path, b"a" * 20000)
+    mnt.umount()
+    site.mount(mnt.store, "writeback")
+    fd = os.open(path, os.O_WRONLY)
+    os.pwrite(fd, b"b", 5000)
+    os.close(fd)
+    assert get(path) == b"a" * 5000 + b"b" + b"a" * 14999
+
+
+def test_without_writeback_a_killed_daemon_loses_nothing(site, keyd):
+    mnt = site.mount(site.store("alpha"), "commit=300")
+    path = pathlib.Path(mnt.join("alpha"), "f")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    for i in range(500):
+        os.pwrite(fd, bytes([i % 256]) * 1000, i * 1000)
+    mnt.expect_status = None
+    mnt.proc.kill()
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    mnt.umount([])
+    site.mount(mnt.store)
+    assert get(path) == b"".join(bytes([i % 256]) * 1000 for i in range(500))
+
+
+def test_io_uring_is_refused_with_the_reason(site):
+    status, said = bad_mount(site, site.path("s"), site.path("m"), "-o", "io_uring")
+    assert status == 2 and "io_uring" in said and "leave the option out" in said
