@@ -4,9 +4,11 @@ import mmap
 import os
 import resource
 import signal
+import subprocess
 
 import pytest
 
+from lockers import others      # noqa: F401  pylint: disable=unused-import
 from opsfix import d, place, places     # noqa: F401  pylint: disable=unused-import
 from oslib import (KEEP_SIZE, PAGE, ZERO_RANGE, data_map, fails, fallocate, get, opened, pattern,
                    put, pwrite)
@@ -274,3 +276,33 @@ def test_zero_range_beyond_the_end(d):
         assert os.fstat(f.fileno()).st_size == 7 * PAGE
     assert get(d / "f") == b"x" * (PAGE - 100) + bytes(6 * PAGE + 100)
     assert data_map(d / "f")[0][0] == 0
+
+
+##### Holes, as those see them who copy by holes
+
+def write_and_keep_open(path):
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.ftruncate(fd, 10 * PAGE)
+    assert os.pwrite(fd, b"island", 5 * PAGE + 7) == 6
+
+
+def cp_is_right(path, work):
+    """Does cp(1) find what another process has just written and not closed?"""
+    work.begin(write_and_keep_open, path)
+    work.result()
+    subprocess.run(["cp", "--sparse=auto", path, f"{path}.copy"], check=True, timeout=20)
+    want = bytes(5 * PAGE + 7) + b"island"
+    return get(f"{path}.copy") == want.ljust(10 * PAGE, b"\0") == get(path)
+
+
+def test_what_another_process_has_open_is_no_hole(d, others):
+    assert cp_is_right(d / "f", others()[0])
+
+
+@pytest.mark.xfail(strict=False, reason="the kernel's dirty pages are taken for holes")
+def test_writeback_hides_no_data_from_who_looks_for_holes(site, keyd, others):
+    mnt = site.mount(site.store("alpha"), "writeback")
+    work = others()[0]
+    right = cp_is_right(mnt.join("alpha", "f"), work)
+    work.end()
+    assert right
