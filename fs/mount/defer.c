@@ -75,7 +75,10 @@ static bool waits(const struct fuse_in_header *h, const uint8_t *body, size_t le
 	case FUSE_OPEN:		/* these clear set-id bits, where there are any */
 	case FUSE_WRITE:
 	case FUSE_FALLOCATE:
-		return in->suid_seen && (h->opcode == FUSE_FALLOCATE || devio_kill_suidgid());
+	case FUSE_COPY_FILE_RANGE:
+		return in->suid_seen && (h->opcode == FUSE_FALLOCATE ||
+					 h->opcode == FUSE_COPY_FILE_RANGE ||
+					 devio_kill_suidgid());
 	default:
 		return false;
 	}
@@ -173,6 +176,7 @@ static bool interrupt(struct defer *d, const uint8_t *body, size_t len)
 
 bool defer_takes(struct defer *d, const uint8_t *raw, size_t len)
 {
+	struct fuse_copy_file_range_in copy = { 0 };
 	struct fuse_in_header h;
 	struct inode *in;
 
@@ -183,7 +187,11 @@ bool defer_takes(struct defer *d, const uint8_t *raw, size_t len)
 		return interrupt(d, raw + sizeof(h), len - sizeof(h));
 	if (h.opcode == FUSE_READ || h.opcode == FUSE_LOOKUP || h.opcode == FUSE_GETATTR)
 		return false;		/* most of what comes */
-	in = inode_find(d->s->inodes, h.nodeid);
+	if (h.opcode == FUSE_COPY_FILE_RANGE)
+		memcpy(&copy, raw + sizeof(h),
+		       len - sizeof(h) < sizeof(copy) ? len - sizeof(h) : sizeof(copy));
+	in = inode_find(d->s->inodes, h.opcode == FUSE_COPY_FILE_RANGE ? copy.nodeid_out
+								       : h.nodeid);
 	if (!in || !in->club || !waits(&h, raw + sizeof(h), len - sizeof(h), in))
 		return false;
 	if (clubs_pass(in->club)) {

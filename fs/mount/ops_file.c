@@ -222,6 +222,12 @@ void ops_file_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 
 	(void)ino_in;
 	(void)ino_out;
+	/* As in fallocate: the kernel does not say whether the user may keep the set-id bits. */
+	if (n > 0 && fuse_req_ctx(req)->uid != 0) {
+		int r = ops_attr_kill_suidgid(ops_session(req), ops_handle(fi_out)->in);
+
+		n = r < 0 ? r : n;
+	}
 	len = len < COPY_MAX ? len : COPY_MAX;
 	while (n > 0 && done < len) {
 		size_t piece = len - done < COPY_PIECE ? len - done : COPY_PIECE;

@@ -1,6 +1,5 @@
 #include "fs/store/entry.h"
 
-#include <sodium.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -17,7 +16,9 @@ void entry_aad(const struct entry_place *at, uint8_t aad[static ENTRY_AAD_SIZE])
 
 bool entry_is_hole(const uint8_t e[static ENTRY_SIZE])
 {
-	return sodium_is_zero(e, ENTRY_SIZE) == 1;
+	static const uint8_t hole[ENTRY_SIZE];
+
+	return memcmp(e, hole, ENTRY_SIZE) == 0;
 }
 
 bool entry_sum_ok(const uint8_t e[static ENTRY_SIZE], const void *stored, size_t len)

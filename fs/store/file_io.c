@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/store/crew.h"
 #include "fs/store/scratch.h"
 
 static uint64_t min64(uint64_t a, uint64_t b)
@@ -98,6 +99,45 @@ static int read_cipher(struct file *f, uint8_t *cipher, uint64_t first, unsigned
 	return r;
 }
 
+/* Blocks @first.. of a file being read: what [@off, @off+@len) covers of them goes to @buf. */
+struct reading {
+	struct file *f;
+	uint8_t *buf;
+	size_t len;
+	uint64_t off, first;
+	const uint8_t *cipher;
+	uint8_t *entry[FILE_CHUNK];	/* NULL: a hole */
+	_Atomic int error;
+};
+
+static void read_one(void *arg, size_t i)
+{
+	struct reading *rd = arg;
+	uint64_t start = (rd->first + i) * BLK;
+	size_t skip = rd->off > start ? (size_t)(rd->off - start) : 0;
+	size_t part = (size_t)min64(BLK - skip, rd->off + rd->len - start - skip);
+	size_t stored = rd->entry[i] ? jrec_stored_len(rd->f->hdr.size, rd->first + i) : 0;
+	uint64_t page = geom_block_page(rd->first + i) - geom_block_page(rd->first);
+	bool direct = skip == 0 && part == stored;
+	uint8_t *to = rd->buf + (start + skip - rd->off), whole[BLK];
+	int r;
+
+	if (!rd->entry[i]) {
+		memset(to, 0, part);
+		return;
+	}
+	if (!direct)
+		memset(whole, 0, sizeof(whole));
+	r = open_block(rd->f, rd->first + i, rd->entry[i], rd->cipher + page * BLK, stored,
+		       direct ? to : whole);
+	if (r < 0)
+		atomic_store(&rd->error, r);
+	if (direct)
+		return;
+	memcpy(to, whole + skip, part);
+	sodium_memzero(whole, sizeof(whole));
+}
+
 /*
  * Read the part of blocks @first..@first+@n-1 that [@off, @off+@len) covers.  Their places lie
  * in one piece but for index pages between, which are read along.
@@ -105,39 +145,24 @@ static int read_cipher(struct file *f, uint8_t *cipher, uint64_t first, unsigned
 static int read_blocks(struct file *f, uint8_t *buf, size_t len, uint64_t off, uint64_t first,
 		       unsigned int n)
 {
-	uint64_t page = geom_block_page(first), size = f->hdr.size;
-	uint8_t *entry[FILE_CHUNK], *cipher = scratch_get(), whole[BLK] = { 0 };
+	struct reading rd = { .f = f, .buf = buf, .len = len, .off = off, .first = first };
+	uint8_t *cipher = scratch_get();
 	int r = 0;
 
 	if (!cipher)
 		return -ENOMEM;
+	rd.cipher = cipher;
 	for (unsigned int i = 0; r == 0 && i < n; i++) {
-		r = pages_entry(&f->pages, first + i, false, &entry[i], NULL);
-		if (r == 0 && entry[i] && entry_is_hole(entry[i]))
-			entry[i] = NULL;
+		r = pages_entry(&f->pages, first + i, false, &rd.entry[i], NULL);
+		if (r == 0 && rd.entry[i] && entry_is_hole(rd.entry[i]))
+			rd.entry[i] = NULL;
 	}
 	if (r == 0)
-		r = read_cipher(f, cipher, first, n, entry);
-	for (unsigned int i = 0; r == 0 && i < n; i++) {
-		uint64_t start = (first + i) * BLK;
-		size_t skip = off > start ? (size_t)(off - start) : 0;
-		size_t part = (size_t)min64(BLK - skip, off + len - start - skip);
-		size_t stored = entry[i] ? jrec_stored_len(size, first + i) : 0;
-		bool direct = skip == 0 && part == stored;
-		uint8_t *to = buf + (start + skip - off);
-
-		if (!entry[i]) {
-			memset(to, 0, part);
-			continue;
-		}
-		r = open_block(f, first + i, entry[i],
-			       cipher + (geom_block_page(first + i) - page) * BLK, stored,
-			       direct ? to : whole);
-		if (r == 0 && !direct)
-			memcpy(to, whole + skip, part);
-	}
-	sodium_memzero(whole, sizeof(whole));
-	return r;
+		r = read_cipher(f, cipher, first, n, rd.entry);
+	if (r < 0)
+		return r;
+	crew_run(n, read_one, &rd);
+	return atomic_load(&rd.error);
 }
 
 /* How many blocks from @first up to @last fit a chunk and the scratch buffer. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs/store/crew.h"
 #include "fs/store/file_impl.h"
 #include "fs/store/mutant.h"
 #include "fs/store/scratch.h"
@@ -39,9 +40,14 @@ struct run {
 	size_t len;
 	bool stream;				/* to their places, which are free */
 	bool hole;				/* some place may have no space yet */
+	struct crypt_gcm *key;
+	uint32_t epoch;
+	const uint8_t *plain[FILE_CHUNK];	/* to be sealed yet; NULL: it is */
+	size_t at[FILE_CHUNK];			/* where in cipher; ends with the next, or len */
 	uint8_t *slot[FILE_CHUNK];		/* where the entries stand in the index */
 	uint8_t entry[FILE_CHUNK][ENTRY_SIZE];	/* what goes there once the data is written */
 	uint8_t *scratch, *cipher;
+	atomic_bool failed;			/* to seal one */
 	uint64_t size;				/* of the file after it */
 	uint64_t drop, drop_end;
 };
@@ -62,6 +68,8 @@ static int run_begin(struct file *f, struct run *run)
 	run->n = 0;
 	run->len = 0;
 	run->hole = false;
+	run->key = f->key;
+	run->epoch = f->hdr.epoch;
 	run->size = f->hdr.size;
 	run->drop = run->drop_end = 0;
 	/* a frozen club's files must not change, not even in the space they take */
@@ -123,10 +131,39 @@ static int merge(struct file *f, uint64_t block, const struct change *c, size_t 
 	return r;
 }
 
-/* Seal @block as it is after the change, at the end of the run. */
+/* Seal block @i of the run, if it is not. */
+static int seal_block(struct run *run, size_t i)
+{
+	const struct entry_place at = { .index = run->first + i, .epoch = run->epoch };
+	size_t end = i + 1 < run->n ? run->at[i + 1] : run->len;
+
+	if (!run->plain[i])
+		return 0;
+	return entry_seal(run->key, &at, run->plain[i], end - run->at[i],
+			  run->cipher + run->at[i], run->entry[i]);
+}
+
+/* The last block, whose bytes will not stay where they are. */
+static int seal_now(struct run *run)
+{
+	int r = seal_block(run, run->n - 1);
+
+	run->plain[run->n - 1] = NULL;
+	return r;
+}
+
+static void crew_seal(void *arg, size_t i)
+{
+	struct run *run = arg;
+
+	if (seal_block(run, i) < 0)
+		atomic_store(&run->failed, true);
+}
+
+/* Put @block, as it is after the change, at the end of the run.  What the user's buffer holds
+ * whole is sealed later, many blocks at once. */
 static int run_add(struct file *f, struct run *run, uint64_t block, const struct change *c)
 {
-	struct entry_place at = { .index = block, .epoch = f->hdr.epoch };
 	size_t len = jrec_stored_len(c->size, block);
 	const uint8_t *plain = NULL;
 	uint8_t whole[BLK];
@@ -135,18 +172,19 @@ static int run_add(struct file *f, struct run *run, uint64_t block, const struct
 	r = pages_entry(&f->pages, block, true, &run->slot[run->n], NULL);
 	if (r == 0)
 		r = merge(f, block, c, len, whole, &plain);
-	if (r == 0)
-		r = entry_seal(f->key, &at, plain, len, run->cipher + run->len,
-			       run->entry[run->n]);
-	if (plain == whole)
-		sodium_memzero(whole, sizeof(whole));
 	if (r < 0)
 		return r;
 	if (run->n == 0)
 		run->first = block;
+	run->plain[run->n] = plain;
+	run->at[run->n] = run->len;
 	run->n++;
 	run->len += len;
-	return 0;
+	if (plain == whole) {
+		r = seal_now(run);
+		sodium_memzero(whole, sizeof(whole));
+	}
+	return r;
 }
 
 /* Log the run; the bytes of its blocks, unless they are in their places already, go along. */
@@ -181,20 +219,40 @@ static void check_places(const struct file *f, const struct run *run)
 		       may_stream(f, run->first + i, run->slot[i]));
 }
 
+/* How many blocks from the @i-th of the run on have their places next to each other: an index
+ * page may lie between. */
+static unsigned int row(const struct run *run, unsigned int i)
+{
+	uint64_t page = geom_block_page(run->first + i);
+	unsigned int n = 1;
+
+	while (i + n < run->n && geom_block_page(run->first + i + n) == page + n)
+		n++;
+	return n;
+}
+
 /* Bring the blocks of the run to where they stand from now on. */
 static int run_write(struct file *f, struct run *run)
 {
-	uint64_t page = run->n ? geom_block_page(run->first) : 0;
+	int r = 0;
 
-	if (run->n == 0)
-		return 0;
-	if (!run->stream)
-		return run->hole ? file_take_room(f, page, run->n) : 0;
-	if (file_logged(f)) {
+	if (run->stream && run->n > 0 && file_logged(f)) {
 		check_places(f, run);
 		f->owner->streaming(f->arg);
 	}
-	return backend_pwrite_all(f->b, f->fd, run->cipher, run->len, page * BLK);
+	for (unsigned int i = 0, n; r == 0 && i < run->n; i += n) {
+		uint64_t page = geom_block_page(run->first + i);
+		size_t end;
+
+		n = row(run, i);
+		end = i + n < run->n ? run->at[i + n] : run->len;
+		if (run->stream)
+			r = backend_pwrite_all(f->b, f->fd, run->cipher + run->at[i],
+					       end - run->at[i], page * BLK);
+		else if (run->hole)
+			r = file_take_room(f, page, n);
+	}
+	return r;
 }
 
 /* What a drop will have to read to be done, so that it cannot fail half way. */
@@ -216,7 +274,9 @@ static int run_flush(struct file *f, struct run *run)
 
 	if (run->n == 0 && run->drop == run->drop_end && run->size == f->hdr.size)
 		return 0;
-	r = drop_prepare(f, run->drop, run->drop_end);
+	atomic_store(&run->failed, false);
+	crew_run(run->n, crew_seal, run);
+	r = atomic_load(&run->failed) ? -EIO : drop_prepare(f, run->drop, run->drop_end);
 	if (r == 0)
 		r = run_write(f, run);
 	if (r == 0 && file_logged(f))
@@ -236,8 +296,7 @@ static int run_flush(struct file *f, struct run *run)
 
 static bool run_continues(const struct run *run, uint64_t block, bool stream)
 {
-	return run->n < FILE_CHUNK && run->stream == stream &&
-	       geom_block_page(block) == geom_block_page(run->first) + run->n;
+	return run->n < FILE_CHUNK && run->stream == stream && block == run->first + run->n;
 }
 
 /* Where does @block go: its place, or the journal?  Is there a hole now? */
@@ -307,6 +366,8 @@ static int add_tail(struct file *f, struct run *run, uint64_t size)
 	c.buf = whole;
 	if (r == 0)
 		r = run_add(f, run, block, &c);
+	if (r == 0)
+		r = seal_now(run);
 	sodium_memzero(whole, sizeof(whole));
 	return r;
 }
