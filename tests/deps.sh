@@ -27,7 +27,23 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing:$want"
 export DEBIAN_FRONTEND=noninteractive
+# A server among them is wanted as a program: it must not start, neither now nor when this
+# machine boots.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	trap 'rm -f $policy' EXIT
+	trap 'exit 130' HUP INT TERM
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod 755 $policy
+fi
 # shellcheck disable=SC2086
 install() { apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 $want >&2; }
 # Package lists older than the archive name files that are gone: refresh them once.
 install || { apt-get update -qq && install; }
+case "$want " in
+*" samba "*)
+	for s in smbd nmbd samba-ad-dc; do
+		[ ! -e "/etc/init.d/$s" ] || update-rc.d "$s" disable >&2
+	done
+	;;
+esac

@@ -4,7 +4,7 @@ place   a mount with the clubs "alpha" and "beta" that can be remounted at any t
 d       a new directory in alpha, the test's own
 
 With CLUBFS_TEST_PLAIN=DIR the same tests run on the plain directory DIR instead, with no daemon
-at all: what fails there is wrong in the test.
+at all: what fails there is wrong in the test.  CLUBFS_TEST_OPTS=writeback,... adds mount options.
 """
 import os
 import pathlib
@@ -16,6 +16,7 @@ import pytest
 import clubsite
 
 PLAIN = os.environ.get("CLUBFS_TEST_PLAIN")
+OPTIONS = [o for o in os.environ.get("CLUBFS_TEST_OPTS", "").split(",") if o]
 TEST_S = 180 * (4 if clubsite.SAN else 1)
 
 
@@ -31,7 +32,8 @@ class Place:
 
     def __init__(self, top, opts=None):
         self.site = clubsite.Site(tempfile.mkdtemp(prefix="o", dir=top))
-        self.opts = ("allow_other" if os.geteuid() == 0 else "") if opts is None else opts
+        usual = ["allow_other"] * (os.geteuid() == 0) + OPTIONS
+        self.opts = ",".join(usual) if opts is None else opts
         self.keyd = self.site.keyd()
         self.store = pathlib.Path(self.site.store(*self.clubs))
         self.mount = None

@@ -96,6 +96,11 @@ class fails:
         return True
 
 
+def opened(path, flags=os.O_RDWR, mode=0o644):
+    """For `with`: a descriptor in .fileno(), opened with these flags and closed at the end."""
+    return os.fdopen(os.open(path, flags, mode), "rb", buffering=0)
+
+
 def pattern(length, seed=0):
     """Bytes that differ everywhere and that a seed gives again."""
     return random.Random(f"{seed}/{length}").randbytes(length)
