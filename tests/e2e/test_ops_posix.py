@@ -299,7 +299,6 @@ def test_what_another_process_has_open_is_no_hole(d, others):
     assert cp_is_right(d / "f", others()[0])
 
 
-@pytest.mark.xfail(strict=False, reason="the kernel's dirty pages are taken for holes")
 def test_writeback_hides_no_data_from_who_looks_for_holes(site, keyd, others):
     mnt = site.mount(site.store("alpha"), "writeback")
     work = others()[0]
