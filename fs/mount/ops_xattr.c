@@ -18,7 +18,7 @@ static bool starts(const char *name, const char *prefix)
 }
 
 /*
- * The namespaces that a filesystem keeps; of system.* only access lists.  SELinux labels a FUSE mount as
+ * The namespaces that a filesystem keeps; of system.* only access lists.  SELinux labels a mount as
  * a whole, so its attribute has no use here, but `ls -l` asks every file for it.
  */
 static bool is_kept(const char *name)
@@ -106,7 +106,7 @@ void ops_xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size
 		goto out;
 	n = -ENODATA;
 	if (ops_acl_is(name)) {
-		/* The kernel asks this to decide who may enter; where there is none, without a key. */
+		/* To decide who may enter; where there is none, without a key. */
 		n = in->node ? clubs_has_acl(in->club) : 0;
 		if (n <= 0) {
 			n = n < 0 ? n : -ENODATA;

@@ -44,7 +44,7 @@ static const struct option_row rows[] = {
 	{ "commit", OPT_COMMIT, true,
 	  "=SECONDS  make writes durable so often (1..300; default 5)" },
 	{ "idle", OPT_IDLE, true,
-	  "=SECONDS  close a club that nobody used for so long (0..86400, 0: never; default 1800)" },
+	  "=SECONDS  close a club that nobody used for so long (0: never; default 1800)" },
 	{ "writeback", OPT_WRITEBACK, false,
 	  "let the kernel collect writes: faster, but a killed daemon loses what was not synced" },
 	{ "max_readahead", OPT_READAHEAD, true,

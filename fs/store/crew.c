@@ -74,7 +74,8 @@ static void hire(void)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	while (hands < HANDS_MAX && (long)hands + 1 < cpus && pthread_create(&t, NULL, help, NULL) == 0) {
+	while (hands < HANDS_MAX && (long)hands + 1 < cpus &&
+	       pthread_create(&t, NULL, help, NULL) == 0) {
 		pthread_detach(t);
 		hands++;
 	}

@@ -91,7 +91,7 @@ void crypt_nonce(uint8_t nonce[static CRYPT_NONCE_LEN])
 	static _Thread_local size_t left;
 
 	do {
-		if (left == 0) {	/* OpenSSL's generator makes so many at an eighth of the price */
+		if (left == 0) {	/* OpenSSL's generator is much cheaper in bulk */
 			if (RAND_bytes(stock, sizeof(stock)) != 1)
 				randombytes_buf(stock, sizeof(stock));
 			left = sizeof(stock);

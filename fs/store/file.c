@@ -293,7 +293,8 @@ int file_write_meta(struct file *f)
 	if (r == 0)
 		r = f->b->ops->fstat(f->b, f->fd, &st);
 	/* also gives back the room that was taken behind the end */
-	if (r == 0 && ((uint64_t)st.st_size != size || (uint64_t)st.st_blocks * 512 > size + GEOM_PAGE))
+	if (r == 0 && ((uint64_t)st.st_size != size ||
+		       (uint64_t)st.st_blocks * 512 > size + GEOM_PAGE))
 		r = f->b->ops->ftruncate(f->b, f->fd, size);
 	if (r == 0)
 		r = f->b->ops->futimens(f->b, f->fd, ts);

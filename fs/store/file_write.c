@@ -40,7 +40,7 @@ struct run {
 	size_t len;
 	bool stream;				/* to their places, which are free */
 	bool hole;				/* some place may have no space yet */
-	bool whole;				/* the file from its first byte on, header and all */
+	bool whole;				/* from its first byte on, with the header */
 	struct crypt_gcm *key;
 	uint32_t epoch;
 	const uint8_t *plain[FILE_CHUNK];	/* to be sealed yet; NULL: it is */

@@ -31,7 +31,7 @@ struct life {
 	atomic_size_t images;		/* pages of metadata that the next checkpoint will log */
 	atomic_uint since_sync;		/* updates logged since somebody asked for a sync */
 	atomic_size_t files;		/* changed in this life */
-	atomic_size_t kept;		/* times that one of them had to stay open after its last close */
+	atomic_size_t kept;		/* times that one stayed open after its last close */
 	atomic_bool wasteful;		/* a checkpoint would give back much space */
 	atomic_bool readonly;		/* nothing may change: a feature, or the journal failed */
 

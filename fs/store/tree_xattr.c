@@ -357,7 +357,8 @@ static int change(struct node *n, const char *name, const void *value, size_t le
 		return r;
 	pthread_rwlock_wrlock(&n->club->xattr_lock);
 	if (value)
-		r = club_note(n->club, CLUBHDR_COMPAT_XATTR | (is_acl(name) ? CLUBHDR_COMPAT_ACL : 0));
+		r = club_note(n->club, CLUBHDR_COMPAT_XATTR |
+					       (is_acl(name) ? CLUBHDR_COMPAT_ACL : 0));
 	if (r == 0)
 		r = S_ISDIR(n->type) ? change_dir(n, name, value, len, flags)
 				     : change_file(n, name, value, len, flags);

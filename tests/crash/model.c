@@ -81,7 +81,8 @@ static void *need(void *p)
 	return p;
 }
 
-__attribute__((format(printf, 4, 5))) static size_t say_at(char *out, size_t at, size_t size, const char *fmt, ...)
+__attribute__((format(printf, 4, 5)))
+static size_t say_at(char *out, size_t at, size_t size, const char *fmt, ...)
 {
 	va_list ap;
 	int n;

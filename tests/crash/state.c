@@ -227,7 +227,8 @@ static bool next_life(struct drive *x, const struct sight *was, const struct mom
 		snprintf(why, size, "life %u: an operation failed: %s", lives + 1,
 			 strerror(-x->failed));
 	} else {
-		next.mode = next.rnd % 5 == 0 ? SIM_NONE_LOST : next.rnd % 2 ? SIM_STRICT : SIM_EXT4;
+		next.mode = next.rnd % 5 == 0 ? SIM_NONE_LOST
+					      : next.rnd % 2 ? SIM_STRICT : SIM_EXT4;
 		next.upto = from + next.rnd / 16 % (to - from + 1);
 		b = simdisk_crash(x->b, next.upto, next.rnd, next.mode);
 		good = check_disk(b, x->m, &next, lives + 1, text, sizeof(text));
