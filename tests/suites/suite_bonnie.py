@@ -3,11 +3,11 @@ NAME = "bonnie++"
 NEEDS = ["bonnie++"]
 
 CASES = {
-    "small-files": ["-s", "64", "-r", "32", "-n", "2:9000:0:4"],
-    "synced": ["-s", "16", "-r", "8", "-n", "1", "-b"],         # fsync after every write
+    "small-files": ["-f", "-s", "64", "-r", "32", "-n", "2:9000:0:4"],
+    "synced": ["-s", "16", "-r", "8", "-n", "1", "-b", "-f"],         # fsync after every write
     "empty-and-links": ["-s", "0", "-n", "1:-1:-1"],            # hard links
     "symlinks": ["-s", "0", "-n", "1:-2:-2"],
-    "direct": ["-s", "32", "-r", "16", "-n", "0", "-D"],
+    "direct": ["-s", "32", "-r", "16", "-n", "0", "-D", "-f"],
 }
 QUICK = ["small-files"]
 
