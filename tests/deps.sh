@@ -1,5 +1,6 @@
 #!/bin/sh
 # Install the named Debian packages that are missing.  With nothing missing it needs no root.
+# A server that comes with them is neither started nor enabled: the tests start their own.
 set -eu
 
 # fusermount3 lets a normal user unmount only what /etc/mtab lists; a tree made by debootstrap
@@ -29,5 +30,25 @@ echo "installing:$want"
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086
 install() { apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 $want >&2; }
+
+# What installs a service asks this program whether to start it, and enables it for the next boot.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	trap 'rm -f $policy' EXIT
+	trap 'exit 130' INT TERM HUP
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod 755 $policy
+fi
+enabled() {
+	systemctl --root=/ list-unit-files --type=service --state=enabled --no-legend 2>/dev/null |
+		cut -d' ' -f1
+}
+before=$(enabled)
 # Package lists older than the archive name files that are gone: refresh them once.
 install || { apt-get update -qq && install; }
+for unit in $(enabled); do
+	case " $(echo $before) " in
+	*" $unit "*) ;;
+	*) systemctl --root=/ disable --quiet "$unit" ;;
+	esac
+done

@@ -20,41 +20,44 @@ def adopt_orphans():
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def descendants():
-    """{pid: name} of all processes below this one; those that have ended are collected."""
-    parent, name = {}, {}
+def processes():
+    """{pid: (parent, name, has it ended?)} of the whole machine."""
+    found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
                 left, right = f.read().rsplit(")", 1)
         except OSError:
             continue
-        state, ppid = right.split()[:2]
-        if state != "Z":
-            parent[int(pid)] = int(ppid)
-            name[int(pid)] = left.split("(", 1)[1]
-    found, new = {}, {os.getpid()}
-    while new:
-        new = {p for p, above in parent.items() if above in new}
-        found.update((p, name[p]) for p in new)
+        state, parent = right.split()[:2]
+        found[int(pid)] = (int(parent), left.split("(", 1)[1], state == "Z")
     return found
 
 
 def end_strays(keep=()):
-    """Kill every process that came from us, but for the pids in @keep; returns their names."""
-    names = []
-    for _ in range(100):
-        left = {p: n for p, n in descendants().items() if p not in keep}
-        if not left:
+    """Kill every process that came from us, but for those of the pids in @keep and theirs.
+
+    Returns the names of those that were still running."""
+    names = set()
+    for _ in range(200):
+        every, below, new = processes(), set(), {os.getpid()}
+        while new:
+            new = {p for p, (parent, _, _) in every.items() if parent in new and p not in keep}
+            below |= new
+        if not below:
             break
-        names += left.values()
-        for pid in left:
+        for pid in below:
+            parent, name, ended = every[pid]
             try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
+                if not ended:
+                    names.add(name)
+                    os.kill(pid, signal.SIGKILL)
+                elif parent == os.getpid():
+                    os.waitpid(pid, os.WNOHANG)
+            except (ProcessLookupError, ChildProcessError):
                 pass
-        time.sleep(0.05)
-    return sorted(set(names))
+        time.sleep(0.02)
+    return sorted(names)
 
 
 class Done:

@@ -18,11 +18,12 @@ import suite_bonnie
 import suite_dbench
 import suite_fio
 import suite_mdbtools
+import suite_samba
 import suite_sqlite
 import suite_stress
 
 SUITES = {m.NAME: m for m in (suite_fio, suite_stress, suite_dbench, suite_bonnie,
-                              suite_mdbtools, suite_sqlite)}
+                              suite_samba, suite_mdbtools, suite_sqlite)}
 PLACES = ("plain", "clubfs")
 SUITE_S = 480       # a suite that takes longer hangs: its daemons are killed
 KNOWN = os.path.join(HERE, "known.txt")
@@ -158,6 +159,8 @@ def arguments():
 
 
 def interrupted(*_):
+    for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signo, signal.SIG_IGN)        # once is enough; cleaning up takes a moment
     raise KeyboardInterrupt
 
 
@@ -165,8 +168,8 @@ def main():
     args = arguments()
     if not os.path.exists("/dev/fuse"):
         raise SystemExit("suites: /dev/fuse is missing: nothing can be mounted here")
-    signal.signal(signal.SIGTERM, interrupted)
-    signal.signal(signal.SIGHUP, interrupted)
+    for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signo, interrupted)
     adopt_orphans()
     known = known_differences()
     tallies = []

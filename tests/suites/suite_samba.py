@@ -1,0 +1,124 @@
+"""Samba's own tests against a server with the settings of systemd/smb.conf.sample.
+
+The server belongs to this run: its files, passwords and port are its own, and no configuration
+of the machine is read.  The tests come as one user of the machine, as a member of a club does."""
+import os
+import pwd
+import re
+import socket
+
+from place import clubsite
+
+NAME = "samba"
+NEEDS = ["smbd", "smbpasswd", "smbtorture"]
+ROOT = True
+
+SAMPLE = os.path.join(clubsite.REPO, "systemd", "smb.conf.sample")
+USER, PASSWORD = "games", "suite"       # an account that every Debian has
+SETS = ["smb2.lock"]
+QUICK = ["smb2.lock"]
+SET_S = 45          # what a set may take
+OUTCOME = re.compile(r"^(success|failure|error|skip): (\S+)", re.M)
+
+# What the sample cannot say: that this server is a private one.  Some tests speak SMB 1.
+PRIVATE = """
+[global]
+	server min protocol = NT1
+	client min protocol = NT1
+	ntlm auth = yes
+	interfaces = lo
+	bind interfaces only = yes
+	disable netbios = yes
+	smb ports = {port}
+	passdb backend = tdbsam:{top}/passdb.tdb
+	private dir = {top}
+	lock directory = {top}
+	state directory = {top}
+	cache directory = {top}
+	pid directory = {top}
+	ncalrpc dir = {top}/ncalrpc
+	rpc start on demand helpers = no
+	log file = {top}/log
+	panic action = /bin/false
+	usershare path =
+"""
+
+
+def configuration(text, path, top, port):
+    """The sample with the path and the user of this run, and what makes the server private."""
+    for was, now in ((r"\[alpha\]", "[share]"), (r"path = .*", f"path = {path}"),
+                     (r"valid users = .*", f"valid users = {USER}"),
+                     (r"force group = .*", f"force group = {USER}")):
+        text, count = re.subn(rf"^(\s*){was}$", lambda m, n=now: m[1] + n, text, flags=re.M)
+        if count != 1:
+            raise ValueError(f"{SAMPLE}: {count} lines are like '{was}'")
+    return text + PRIVATE.format(top=top, port=port)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Smbd(clubsite.Daemon):
+    """A running smbd for the directory @path."""
+
+    def __init__(self, place, path):
+        self.site, self.port = place.site, free_port()
+        top = self.site.mkdir(f"samba-{place.name}", 0o700)
+        with open(SAMPLE, encoding="utf-8") as f:
+            text = configuration(f.read(), path, top, self.port)
+        self.conf = self.site.write(f"smb-{place.name}.conf", text)
+        added = place.run(["smbpasswd", "-c", self.conf, "-s", "-a", USER],
+                          stdin=f"{PASSWORD}\n{PASSWORD}\n".encode())
+        if added.status != 0:
+            raise clubsite.SiteError(f"smbpasswd failed\n{added.output}")
+        super().__init__("smbd", ["smbd", "-F", "-s", self.conf, "-l", top],
+                         self.site.environment(), self.site.log_file("smbd"))
+        self.expect_status = None
+
+    def _answers(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def start(self):
+        self.wait_up("it listened", self._answers)
+        return self
+
+    def end(self, problems):
+        if self.running():
+            self.proc.terminate()
+        self.reap(problems)
+        self.site.forget(self)
+
+
+def torture(place, smbd, name):
+    """One set of tests: {test: (outcome, what was said)}"""
+    done = place.run(
+        ["smbtorture", "//127.0.0.1/share", "-p", str(smbd.port), "-U", f"{USER}%{PASSWORD}",
+         "-s", smbd.conf, "--target=samba3", "--fullname", "--seed=1",
+         f"--basedir={place.scratch}", name], timeout=SET_S)
+    found = {}
+    parts = OUTCOME.split(done.output)
+    for outcome, test, said in zip(parts[1::3], parts[2::3], parts[3::3]):
+        found[test] = ("ok" if outcome == "success" else outcome, said.strip()[:2000])
+    if not found or done.status is None:
+        found[name] = (done.result(), done.tail(20))
+    return found, done
+
+
+def run(place):
+    user = pwd.getpwnam(USER)
+    os.chown(place.dir, user.pw_uid, user.pw_gid)
+    os.chmod(place.dir, 0o770)
+    smbd = place.site.add(Smbd(place, place.dir))
+    for name in QUICK if place.quick else SETS:
+        found, _ = torture(place, smbd, name)
+        for test, (result, said) in found.items():
+            place.note(test, result, said)
+        place.empty()
+    problems = []
+    smbd.end(problems)
+    if problems:
+        place.note("the server", "failed", "\n".join(problems))
