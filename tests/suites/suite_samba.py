@@ -30,8 +30,8 @@ PRIVATE = """
 	bind interfaces only = yes
 	disable netbios = yes
 	smb ports = {port}
-	passdb backend = tdbsam:{top}/passdb.tdb
-	private dir = {top}
+	passdb backend = tdbsam:{top}/private/passdb.tdb
+	private dir = {top}/private
 	lock directory = {top}
 	state directory = {top}
 	cache directory = {top}
@@ -66,7 +66,10 @@ class Smbd(clubsite.Daemon):
 
     def __init__(self, place, path):
         self.site, self.port = place.site, free_port()
-        top = self.site.mkdir(f"samba-{place.name}", 0o700)
+        # Servers look there, as the user they act for, whether other servers are alive: all
+        # must get into it, or locks and share modes of others are taken for stale ones.
+        top = self.site.mkdir(f"samba-{place.name}")
+        self.site.mkdir(f"samba-{place.name}/private", 0o700)
         with open(SAMPLE, encoding="utf-8") as f:
             text = configuration(f.read(), path, top, self.port)
         self.conf = self.site.write(f"smb-{place.name}.conf", text)
