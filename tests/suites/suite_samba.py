@@ -117,7 +117,8 @@ def torture(place, smbd, name):
     found = {}
     parts = OUTCOME.split(done.output)
     for outcome, test, said in zip(parts[1::3], parts[2::3], parts[3::3]):
-        found[test.replace(" ", "_")] = ("ok" if outcome == "success" else outcome, said.strip()[:2000])
+        result = "ok" if outcome == "success" else outcome
+        found[test.replace(" ", "_")] = (result, said.strip()[:2000])
     if not found or done.status is None:
         found[name] = (done.result(), done.tail(20))
     return found, done

@@ -18,7 +18,8 @@ def script(writer, rows):
     lines = ["PRAGMA synchronous=FULL;"]
     for i in range(rows):
         lines.append("BEGIN IMMEDIATE;")
-        lines.append(f"INSERT INTO t VALUES({writer}, {i}, hex(randomblob({100 + i * 37 % 3000})));")
+        size = 100 + i * 37 % 3000
+        lines.append(f"INSERT INTO t VALUES({writer}, {i}, hex(randomblob({size})));")
         if i % 3 == 2:
             lines.append(f"UPDATE t SET v = v || v WHERE w = {writer} AND i = {i - 1};")
         if i % 5 == 4:
