@@ -40,15 +40,14 @@ if [ ! -e $policy ]; then
 	chmod 755 $policy
 fi
 enabled() {
-	systemctl --root=/ list-unit-files --type=service --state=enabled --no-legend 2>/dev/null |
-		cut -d' ' -f1
+	find /etc/systemd/system -path '*.wants/*.service' -type l 2>/dev/null || :
 }
 before=$(enabled)
 # Package lists older than the archive name files that are gone: refresh them once.
 install || { apt-get update -qq && install; }
-for unit in $(enabled); do
+for link in $(enabled); do
 	case " $(echo $before) " in
-	*" $unit "*) ;;
-	*) systemctl --root=/ disable --quiet "$unit" ;;
+	*" $link "*) ;;
+	*) rm "$link" ;;
 	esac
 done
