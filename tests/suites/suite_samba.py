@@ -105,7 +105,17 @@ class Smbd(clubsite.Daemon):
         if self.running():
             self.proc.terminate()
         self.reap(problems)
+        clubsite.wait_for("the end of all servers", self._gone)
         self.site.forget(self)
+
+    def _gone(self):
+        """smbd leads a process group, whose members end a moment after it and become ours."""
+        try:
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return True
+        return False
 
 
 def torture(place, smbd, name):
