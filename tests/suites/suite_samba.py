@@ -32,8 +32,8 @@ QUICK = [s for s in SETS if s not in SLOW]
 SET_S = 120
 OUTCOME = re.compile(r"^(success|failure|error|skip): (.*?)(?: \[)?$", re.M)
 
-# The server looks for the name of its machine with every connection, and where that is unknown
-# waits for the DNS each time.  So it lives on a machine that is called localhost.
+# Server and client look for the name of their machine with every connection, and where that is
+# unknown wait for the DNS each time.  So they live on a machine that is called localhost.
 RENAMED = ["unshare", "--uts", "sh", "-c",
            "echo localhost >/proc/sys/kernel/hostname; exec \"$0\" \"$@\""]
 
@@ -126,7 +126,7 @@ class Smbd(clubsite.Daemon):
 def torture(place, smbd, name):
     """One set of tests: {test: (outcome, what was said)}"""
     done = place.run(
-        ["smbtorture", "//127.0.0.1/share", "-p", str(smbd.port), "-U", f"{USER}%{PASSWORD}",
+        [*RENAMED, "smbtorture", "//127.0.0.1/share", "-p", str(smbd.port), "-U", f"{USER}%{PASSWORD}",
          "-s", smbd.conf, "--target=samba3", "--fullname", "--seed=1",
          f"--basedir={place.scratch}", name], timeout=SET_S)
     found = {}
