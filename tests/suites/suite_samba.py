@@ -27,7 +27,8 @@ BASE = """lock delete unlink rename attr openattr open rw1 trans2 createx_sharem
 SETS = [f"{kind}.{name}" for kind, names in (("smb2", SMB2), ("raw", RAW), ("base", BASE))
         for name in names]
 SLOW = """smb2.dir smb2.timestamps smb2.compound_find raw.lock raw.open raw.search raw.streams
-    raw.mux base.createx_sharemodes_file base.dir2 base.ntdeny1 base.ntdeny2""".split()
+    raw.mux base.createx_sharemodes_file base.dir2 base.ntdeny1 base.ntdeny2 base.trans2
+    base.disconnect raw.sfileinfo""".split()
 QUICK = [s for s in SETS if s not in SLOW]
 SET_S = 120
 OUTCOME = re.compile(r"^(success|failure|error|skip): (.*?)(?: \[)?$", re.M)

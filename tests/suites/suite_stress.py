@@ -14,6 +14,8 @@ LEFT_OUT = {
     "fanotify": "watches every mount of the machine",
     "procfs": "reads /proc",
 }
+# What the kernel does by itself, whatever the filesystem: left to the long run.
+NOT_QUICK = "chdir dnotify fcntl flock inotify io ioprio lease locka lockf lockofd".split()
 # It ends with 0 or one of these when it found that the directory cannot do what it would test.
 SKIPPED = (3, 4)
 
@@ -27,6 +29,8 @@ def run(place):
     for name in stressors(place):
         if name in LEFT_OUT:
             place.note(name, "left-out", LEFT_OUT[name])
+            continue
+        if place.quick and name in NOT_QUICK:
             continue
         done = place.run(["stress-ng", f"--{name}", "2", "--timeout", "1", "--verify",
                           "--temp-path", place.fresh(name)], timeout=60)
