@@ -25,7 +25,7 @@ import suite_stress
 SUITES = {m.NAME: m for m in (suite_fio, suite_stress, suite_dbench, suite_bonnie,
                               suite_samba, suite_mdbtools, suite_sqlite)}
 PLACES = ("plain", "clubfs")
-SUITE_S = 480       # a suite that takes longer hangs: its daemons are killed
+SUITE_S = 600       # a suite that takes longer hangs: its daemons are killed
 KNOWN = os.path.join(HERE, "known.txt")
 
 
