@@ -124,7 +124,7 @@ $(B)/.flags: FORCE
 ##### Tests
 
 test:	## install what is missing, build, and run every check and test; this is what CI runs
-	$(Q)$(MAKE) --no-print-directory deps
+	$(Q)$(MAKE) --no-print-directory deps deps-suites
 	$(Q)MAKE='$(MAKE)' JOBS='$(JOBS)' tests/ci.sh all
 
 check: all unit check-symbols check-style check-man	## unit tests and static checks; no root needed
@@ -177,6 +177,10 @@ bench: all	## compare with plain, passthrough, gocryptfs, securefs, encfs; ROWS=
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BENCH_DIR),--dir $(BENCH_DIR)) \
 		$(addprefix --only ,$(ONLY)) $(ROWS)
 
+test-suites: all	## test suites that others wrote; SUITES="fio samba", SUITES_QUICK=1
+	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) SUITES_QUICK=$(SUITES_QUICK) $(PYTHON) -B \
+		tests/suites/suites.py $(SUITES)
+
 test-container:	## both README commands in a fresh minimal tree; DEBIAN="12 13", as root
 	$(Q)for v in $(or $(DEBIAN),12 13); do tests/container.sh $$v || exit 1; done
 
@@ -213,6 +217,8 @@ APT_TEST := $(APT_DEMO) clang libclang-rt-dev clang-tidy cppcheck mandoc libcrit
 	    python3-pytest-xdist python3-cryptography attr acl rsync strace e2fsprogs samba \
 	    samba-vfs-modules smbclient
 APT_BENCH := $(APT_DEMO) gocryptfs securefs encfs e2fsprogs
+APT_SUITES := $(APT_DEMO) fio stress-ng dbench bonnie++ samba samba-vfs-modules samba-testsuite \
+	      samba-common-bin
 need	  = $(Q)tests/deps.sh $(1)
 
 deps:	## install the packages for building and testing, if any is missing
@@ -226,6 +232,9 @@ deps-demo:	## the same, for the demo
 
 deps-bench:	## the same, for the benchmark
 	$(call need,$(APT_BENCH))
+
+deps-suites:	## the same, for the test suites of others; Samba does not become a service
+	$(call need,$(APT_SUITES))
 
 install: all	## honours DESTDIR and PREFIX
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(HELPERDIR) $(DESTDIR)$(MANDIR)/man8
@@ -244,8 +253,8 @@ help:	## this list
 clean:	## remove everything that was built
 	rm -rf build build-san build-tsan build-clang build-bench build-fuzz build-crash
 
-.PHONY: all crash fuzz tests test check unit e2e san tsan demo bench test-container check-symbols check-man \
-	check-style lint format-diff deps deps-build deps-demo deps-bench install uninstall help \
-	clean FORCE
+.PHONY: all crash fuzz tests test check unit e2e san tsan demo bench test-suites test-container \
+	check-symbols check-man check-style lint format-diff deps deps-build deps-demo deps-bench \
+	deps-suites install uninstall help clean FORCE
 .DELETE_ON_ERROR:
 -include $(patsubst %.o,%.d,$(call OBJ,$(SOURCES)))

@@ -17,8 +17,9 @@ step_clang() { mk CLANG=1 WERROR=1 all tests; }
 step_lint() { mk lint; }
 step_fuzz() { mk FUZZ_TIME=5 fuzz; }
 step_crash() { mk CRASH_TIME=30 MUTANT_TIME=30 FAULT_STRIDE=5 crash; }
+step_suites() { mk SUITES_QUICK=1 test-suites; }
 step_san() { mk SAN=1 all tests && { mk SAN=1 unit; local r=$?; mk SAN=1 e2e && return $r; }; }
-ALL="build static unit e2e clang lint fuzz crash san"
+ALL="build static unit e2e clang lint fuzz crash suites san"
 
 results=$(mktemp) || exit 2
 export CLUBFS_RESULTS=$results
