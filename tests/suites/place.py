@@ -1,4 +1,5 @@
 """Where a suite works: first a plain directory, then a club; and how it runs other programs."""
+import contextlib
 import ctypes
 import os
 import shutil
@@ -108,13 +109,17 @@ class Place:
             os.sync()
 
     def empty(self):
-        """Remove what a test left in .dir."""
-        for name in os.listdir(self.dir):
-            path = os.path.join(self.dir, name)
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)
+        """Remove what a test left in .dir; a server may at that moment remove some of it too."""
+        def attempt():
+            for name in os.listdir(self.dir):
+                path = os.path.join(self.dir, name)
+                if os.path.isdir(path) and not os.path.islink(path):
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)
+            return not os.listdir(self.dir)
+        clubsite.wait_for(f"{self.dir} is empty", attempt)
 
     def daemons(self):
         return {d.pid for d in self.site.daemons}
