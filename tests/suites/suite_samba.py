@@ -127,8 +127,8 @@ class Smbd(clubsite.Daemon):
 def torture(place, smbd, name):
     """One set of tests: {test: (outcome, what was said)}"""
     done = place.run(
-        [*RENAMED, "smbtorture", "//127.0.0.1/share", "-p", str(smbd.port), "-U", f"{USER}%{PASSWORD}",
-         "-s", smbd.conf, "--target=samba3", "--fullname", "--seed=1",
+        [*RENAMED, "smbtorture", "//127.0.0.1/share", "-p", str(smbd.port),
+         "-U", f"{USER}%{PASSWORD}", "-s", smbd.conf, "--target=samba3", "--fullname", "--seed=1",
          f"--basedir={place.scratch}", name], timeout=SET_S)
     found = {}
     parts = OUTCOME.split(done.output)
