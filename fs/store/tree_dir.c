@@ -32,8 +32,9 @@ int tree_opendir(struct node *dir, struct tree_dir **out)
 	d->pos = 0;
 	d->at = d->len = 0;
 	pthread_rwlock_rdlock(&c->ns);
-	r = tree_begin(dir, &at);
-	if (r == 0) {
+	d->fd = -1;	/* of one that is gone: who has a descriptor of it may open it again */
+	r = dir->dead ? 0 : tree_begin(dir, &at);
+	if (r == 0 && !dir->dead) {
 		r = d->fd = c->b->ops->openat(c->b, at.fd, ".",
 					      O_RDONLY | O_DIRECTORY | store_noatime(c->store), 0);
 		tree_end(&at);
@@ -53,7 +54,8 @@ void tree_closedir(struct tree_dir *d)
 {
 	struct backend *b = d->dir->club->b;
 
-	b->ops->close(b, d->fd);
+	if (d->fd >= 0)
+		b->ops->close(b, d->fd);
 	pthread_mutex_destroy(&d->lock);
 	node_put(d->dir);
 	free(d);
@@ -107,6 +109,8 @@ static ssize_t refill(struct tree_dir *d, uint64_t off)
 	struct backend *b = d->dir->club->b;
 	ssize_t n;
 
+	if (d->fd < 0)
+		return 0;
 	if (off != d->pos || d->at < d->len) {
 		int r = b->ops->lseek(b, d->fd, off);
 
@@ -184,6 +188,8 @@ int tree_fsyncdir(struct node *dir)
 	/* a new file in it must not be there without its link in live/ */
 	if (!store_ordered(c->store))
 		r = live_sync(c);
+	if (dir->dead)
+		goto out;	/* nothing is in it any more */
 	if (r == 0)
 		r = tree_begin(dir, &at);
 	if (r == 0) {

@@ -568,3 +568,14 @@ def test_listing_while_creating(d):
     r.close()
     assert len(set(seen)) == len(seen)
     assert old <= set(seen)
+
+
+def test_a_removed_directory_is_opened_again_through_a_descriptor(d):
+    (d / "sub").mkdir()
+    fd = os.open(d / "sub", os.O_PATH)
+    (d / "sub").rmdir()
+    again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY)
+    assert os.listdir(again) == []
+    os.fsync(again)
+    os.close(again)
+    os.close(fd)
