@@ -74,11 +74,10 @@ static bool waits(const struct fuse_in_header *h, const uint8_t *body, size_t le
 		return (set.valid & ATTRS) || in->suid_seen;
 	case FUSE_OPEN:		/* these clear set-id bits, where there are any */
 	case FUSE_WRITE:
+		return in->suid_seen && devio_kill_suidgid();
 	case FUSE_FALLOCATE:
 	case FUSE_COPY_FILE_RANGE:
-		return in->suid_seen && (h->opcode == FUSE_FALLOCATE ||
-					 h->opcode == FUSE_COPY_FILE_RANGE ||
-					 devio_kill_suidgid());
+		return in->suid_seen;
 	default:
 		return false;
 	}
@@ -174,9 +173,19 @@ static bool interrupt(struct defer *d, const uint8_t *body, size_t len)
 	return true;
 }
 
-bool defer_takes(struct defer *d, const uint8_t *raw, size_t len)
+/* The number of the inode that the request is to change. */
+static uint64_t changed(const struct fuse_in_header *h, const uint8_t *body, size_t len)
 {
 	struct fuse_copy_file_range_in copy = { 0 };
+
+	if (h->opcode != FUSE_COPY_FILE_RANGE)
+		return h->nodeid;	/* there it is the file that is read */
+	memcpy(&copy, body, len < sizeof(copy) ? len : sizeof(copy));
+	return copy.nodeid_out;
+}
+
+bool defer_takes(struct defer *d, const uint8_t *raw, size_t len)
+{
 	struct fuse_in_header h;
 	struct inode *in;
 
@@ -187,11 +196,7 @@ bool defer_takes(struct defer *d, const uint8_t *raw, size_t len)
 		return interrupt(d, raw + sizeof(h), len - sizeof(h));
 	if (h.opcode == FUSE_READ || h.opcode == FUSE_LOOKUP || h.opcode == FUSE_GETATTR)
 		return false;		/* most of what comes */
-	if (h.opcode == FUSE_COPY_FILE_RANGE)
-		memcpy(&copy, raw + sizeof(h),
-		       len - sizeof(h) < sizeof(copy) ? len - sizeof(h) : sizeof(copy));
-	in = inode_find(d->s->inodes, h.opcode == FUSE_COPY_FILE_RANGE ? copy.nodeid_out
-								       : h.nodeid);
+	in = inode_find(d->s->inodes, changed(&h, raw + sizeof(h), len - sizeof(h)));
 	if (!in || !in->club || !waits(&h, raw + sizeof(h), len - sizeof(h), in))
 		return false;
 	if (clubs_pass(in->club)) {

@@ -12,11 +12,6 @@
 #include "inode.h"
 #include "ops.h"
 
-bool ops_acl_is(const char *name)
-{
-	return strcmp(name, TREE_ACL_ACCESS) == 0 || strcmp(name, TREE_ACL_DEFAULT) == 0;
-}
-
 /* Read a list that is in the store.  *@out is the caller's to free; the length, or -errno. */
 static ssize_t load(struct node *n, const char *name, uint8_t **out)
 {

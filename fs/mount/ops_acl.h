@@ -35,9 +35,6 @@ int ops_acl_plan(fuse_req_t req, struct inode *dir, mode_t mode, struct ops_acl_
 int ops_acl_settle(struct node *n, const struct ops_acl_new *a, struct stat *st);
 void ops_acl_done(struct ops_acl_new *a);
 
-/* ops_acl_is(): is this attribute an access list? */
-bool ops_acl_is(const char *name);
-
 /* As the operations on attributes do; @value NULL removes the list. */
 int ops_acl_set(fuse_req_t req, struct inode *in, const char *name, const void *value, size_t len);
 /* ops_acl_get(): the length; -ENODATA none; -ERANGE; or -errno.  @size 0 asks for the length. */

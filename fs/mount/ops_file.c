@@ -189,6 +189,12 @@ void ops_file_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_fi
 	reply_status(req, file_sync(ops_handle(fi)->file, datasync != 0));
 }
 
+/* Where the kernel does not say whether the user may keep the set-id bits: root may. */
+static int kill_for_strangers(fuse_req_t req, struct inode *in)
+{
+	return fuse_req_ctx(req)->uid == 0 ? 0 : ops_attr_kill_suidgid(ops_session(req), in);
+}
+
 void ops_file_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
 			struct fuse_file_info *fi)
 {
@@ -201,8 +207,7 @@ void ops_file_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off
 		fuse_reply_err(req, EOPNOTSUPP);
 		return;
 	}
-	/* Here the kernel does not say whether the user may keep the bits; root may. */
-	r = fuse_req_ctx(req)->uid == 0 ? 0 : ops_attr_kill_suidgid(ops_session(req), h->in);
+	r = kill_for_strangers(req, h->in);
 	if (r == 0)
 		r = file_fallocate(h->file, mode, (uint64_t)off, (uint64_t)length);
 	fuse_reply_err(req, r < 0 ? reply_errno(r, true) : 0);
@@ -222,9 +227,8 @@ void ops_file_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 
 	(void)ino_in;
 	(void)ino_out;
-	/* As in fallocate: the kernel does not say whether the user may keep the set-id bits. */
-	if (n > 0 && fuse_req_ctx(req)->uid != 0) {
-		int r = ops_attr_kill_suidgid(ops_session(req), ops_handle(fi_out)->in);
+	if (n > 0) {
+		int r = kill_for_strangers(req, ops_handle(fi_out)->in);
 
 		n = r < 0 ? r : n;
 	}

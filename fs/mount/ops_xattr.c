@@ -26,7 +26,7 @@ static bool is_kept(const char *name)
 	if (strcmp(name, "security.selinux") == 0)
 		return false;
 	return starts(name, "user.") || starts(name, "trusted.") || starts(name, "security.") ||
-	       ops_acl_is(name);
+	       tree_is_acl(name);
 }
 
 static void answer_error(fuse_req_t req, int r)
@@ -52,7 +52,7 @@ void ops_xattr_set(fuse_req_t req, fuse_ino_t ino, const char *name, const char 
 
 	if (r == 0) {
 		cap_changes(in, name);
-		r = ops_acl_is(name) ? ops_acl_set(req, in, name, value, size)
+		r = tree_is_acl(name) ? ops_acl_set(req, in, name, value, size)
 				     : tree_setxattr(in->node, name, value, size, flags);
 		cap_changes(in, name);
 	}
@@ -66,7 +66,7 @@ void ops_xattr_remove(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 	if (r == 0) {
 		cap_changes(in, name);
-		r = ops_acl_is(name) ? ops_acl_set(req, in, name, NULL, 0)
+		r = tree_is_acl(name) ? ops_acl_set(req, in, name, NULL, 0)
 				     : tree_removexattr(in->node, name);
 		cap_changes(in, name);
 	}
@@ -105,7 +105,7 @@ void ops_xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size
 	if (n < 0)
 		goto out;
 	n = -ENODATA;
-	if (ops_acl_is(name)) {
+	if (tree_is_acl(name)) {
 		/* To decide who may enter; where there is none, without a key. */
 		n = in->node ? clubs_has_acl(in->club) : 0;
 		if (n <= 0) {
@@ -126,7 +126,7 @@ void ops_xattr_get(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size
 	buf = reply_buffer(size ? size : 1);
 	if (!buf)
 		goto out;
-	n = ops_acl_is(name) ? ops_acl_get(in, name, buf, size)
+	n = tree_is_acl(name) ? ops_acl_get(in, name, buf, size)
 			     : tree_getxattr(in->node, name, size ? buf : NULL, size);
 	if (cap && n == -ENODATA)
 		in->nocap_at = gen;

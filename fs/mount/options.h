@@ -19,7 +19,7 @@ struct options {
 	char kernel[256];		/* mount flags that libfuse hands to mount(2), by comma */
 	unsigned int threads;
 	unsigned int idle_s;		/* a club not used for so long is closed; 0: never */
-	unsigned int readahead;		/* bytes; 0: the kernel's own */
+	unsigned int readahead;		/* bytes */
 	unsigned int commit_s;		/* how often what was written is made durable */
 	bool foreground;
 	bool allow_other;

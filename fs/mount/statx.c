@@ -96,8 +96,10 @@ bool statx_takes(struct session *s, int fd, const uint8_t *raw, size_t len)
 	struct fuse_in_header h;
 	int r;
 
+	if (len < sizeof(h))
+		return false;
 	memcpy(&h, raw, sizeof(h));
-	if (len < sizeof(h) || h.opcode != OPCODE_STATX)
+	if (h.opcode != OPCODE_STATX)
 		return false;
 	r = answer(s, h.nodeid, &out.body);
 	out.h.unique = h.unique;

@@ -190,6 +190,7 @@ static void release(struct node *n)
 
 	live_forget(n);
 	pthread_mutex_lock(&n->lock);
+	n->kept = false;
 	if (n->file && n->opens == 0) {
 		gone = n->file;
 		node_note_closed(n);

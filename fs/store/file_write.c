@@ -41,8 +41,7 @@ struct run {
 	bool stream;				/* to their places, which are free */
 	bool hole;				/* some place may have no space yet */
 	bool whole;				/* from its first byte on, with the header */
-	struct crypt_gcm *key;
-	uint32_t epoch;
+	const struct file *f;
 	const uint8_t *plain[FILE_CHUNK];	/* to be sealed yet; NULL: it is */
 	size_t at[FILE_CHUNK];			/* where in cipher; ends with the next, or len */
 	uint8_t *slot[FILE_CHUNK];		/* where the entries stand in the index */
@@ -70,8 +69,7 @@ static int run_begin(struct file *f, struct run *run)
 	run->n = 0;
 	run->len = 0;
 	run->stream = run->hole = run->whole = false;
-	run->key = f->key;
-	run->epoch = f->hdr.epoch;
+	run->f = f;
 	run->size = f->hdr.size;
 	run->drop = run->drop_end = 0;
 	/* a frozen club's files must not change, not even in the space they take */
@@ -136,12 +134,12 @@ static int merge(struct file *f, uint64_t block, const struct change *c, size_t 
 /* Seal block @i of the run, if it is not. */
 static int seal_block(struct run *run, size_t i)
 {
-	const struct entry_place at = { .index = run->first + i, .epoch = run->epoch };
+	const struct entry_place at = { .index = run->first + i, .epoch = run->f->hdr.epoch };
 	size_t end = i + 1 < run->n ? run->at[i + 1] : run->len;
 
 	if (!run->plain[i])
 		return 0;
-	return entry_seal(run->key, &at, run->plain[i], end - run->at[i],
+	return entry_seal(run->f->key, &at, run->plain[i], end - run->at[i],
 			  run->cipher + run->at[i], run->entry[i]);
 }
 
@@ -234,16 +232,16 @@ static unsigned int row(const struct run *run, unsigned int i)
 }
 
 /* The header as it is after the run, before its blocks in the buffer. */
-static int put_header(const struct file *f, struct run *run)
+static int put_header(struct run *run)
 {
-	struct filehdr h = f->hdr;
+	struct filehdr h = run->f->hdr;
 
 	h.size = run->size;
 	h.generation++;
-	memcpy(run->scratch, f->page0, GEOM_PAGE);
+	memcpy(run->scratch, run->f->page0, GEOM_PAGE);
 	memcpy(run->scratch + FILEHDR_DIRECT, run->entry, (size_t)run->n * ENTRY_SIZE);
 	filehdr_encode(&h, run->scratch);
-	return filehdr_seal(run->key, run->scratch);
+	return filehdr_seal(run->f->key, run->scratch);
 }
 
 /*
@@ -253,7 +251,7 @@ static int put_header(const struct file *f, struct run *run)
 static int write_whole(struct file *f, struct run *run)
 {
 	struct stat st;
-	int r = put_header(f, run);
+	int r = put_header(run);
 
 	check_places(f, run);
 	f->owner->streaming(f->arg);

@@ -31,7 +31,7 @@ static int enter(struct life *l, size_t bytes)
 	if (!l->j)
 		r = l->start(l->arg);
 	pthread_mutex_unlock(&l->start_lock);
-	if (r == 0 && (atomic_load(&l->files) >= (l->frozen ? LIFE_FILES_FROZEN : LIFE_FILES) ||
+	if (r == 0 && (atomic_load(&l->files) >= LIFE_FILES ||
 		       (atomic_load(&l->kept) >= LIFE_KEPT && !l->frozen)))
 		r = -EAGAIN;
 	if (r == 0)

@@ -17,9 +17,8 @@
 #include "fs/store/gate.h"
 #include "fs/store/journal.h"
 
-#define LIFE_FILES 8192		/* so many files are changed, then comes a checkpoint */
+#define LIFE_FILES 8192		/* so many files change, then a checkpoint comes or a freeze ends */
 #define LIFE_KEPT 1024		/* or so many of them wait for it with a descriptor */
-#define LIFE_FILES_FROZEN 8192	/* or the end of the freeze */
 
 struct life {
 	struct gate gate;
@@ -31,7 +30,7 @@ struct life {
 	atomic_size_t images;		/* pages of metadata that the next checkpoint will log */
 	atomic_uint since_sync;		/* updates logged since somebody asked for a sync */
 	atomic_size_t files;		/* changed in this life */
-	atomic_size_t kept;		/* times that one stayed open after its last close */
+	atomic_size_t kept;		/* of them: stayed open after their last close */
 	atomic_bool wasteful;		/* a checkpoint would give back much space */
 	atomic_bool readonly;		/* nothing may change: a feature, or the journal failed */
 

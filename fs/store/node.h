@@ -59,6 +59,7 @@ struct node {
 	pthread_mutex_t lock;
 	struct file *file;		/* protected by lock */
 	unsigned int opens;		/* protected by lock */
+	bool kept;			/* protected by lock: counted in life.kept */
 	bool reap_xattr;		/* protected by lock: remove the overflow at last close */
 
 	atomic_bool no_xattr;		/* known to have none */

@@ -62,7 +62,7 @@ void pages_fini(struct pages *p);	/* dirty pages are lost */
 int pages_entry(struct pages *p, uint64_t block, bool create, uint8_t **entry, uint64_t *skip);
 
 /*
- * pages_drop(): make holes of the blocks @first..@end-1.  Their space stays theirs for now.
+ * pages_drop(): make holes of the blocks @first..@end-1.  file_give_back() frees their space.
  * The caller has changed or dropped the direct entries' header accordingly dirty.
  */
 int pages_drop(struct pages *p, uint64_t first, uint64_t end);

@@ -435,7 +435,8 @@ int tree_close(struct node *n, struct file *f)
 			node_note_closed(n);
 			n->file = NULL;
 			r = dead ? (file_discard(f), 0) : file_close(f);
-		} else {
+		} else if (!n->kept) {
+			n->kept = true;
 			atomic_fetch_add(&c->life.kept, 1);
 		}
 	}

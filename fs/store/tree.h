@@ -134,6 +134,7 @@ int tree_lookup_dirent(struct tree_dir *d, const struct tree_dirent *e, struct n
  */
 #define TREE_ACL_ACCESS "system.posix_acl_access"
 #define TREE_ACL_DEFAULT "system.posix_acl_default"
+bool tree_is_acl(const char *name);	/* is it one of them? */
 ssize_t tree_getxattr(struct node *n, const char *name, void *buf, size_t size);
 ssize_t tree_listxattr(struct node *n, char *buf, size_t size);
 int tree_setxattr(struct node *n, const char *name, const void *value, size_t len, int flags);

@@ -341,7 +341,7 @@ static int change_dir(struct node *n, const char *name, const void *value, size_
 	return r;
 }
 
-static bool is_acl(const char *name)
+bool tree_is_acl(const char *name)
 {
 	return strcmp(name, TREE_ACL_ACCESS) == 0 || strcmp(name, TREE_ACL_DEFAULT) == 0;
 }
@@ -358,7 +358,7 @@ static int change(struct node *n, const char *name, const void *value, size_t le
 	pthread_rwlock_wrlock(&n->club->xattr_lock);
 	if (value)
 		r = club_note(n->club, CLUBHDR_COMPAT_XATTR |
-					       (is_acl(name) ? CLUBHDR_COMPAT_ACL : 0));
+					       (tree_is_acl(name) ? CLUBHDR_COMPAT_ACL : 0));
 	if (r == 0)
 		r = S_ISDIR(n->type) ? change_dir(n, name, value, len, flags)
 				     : change_file(n, name, value, len, flags);

@@ -45,12 +45,12 @@ class Row:
     """One line of the table.  A cold one begins with no cache at all."""
 
     def __init__(self, key, unit, what, cold=False, run=None):
-        self.key, self.unit, self.what, self.cold, self.run = key, unit, what, cold, run or work
+        self.key, self.unit, self.what, self.cold = key, unit, what, cold
+        self.run = run or named(key)
 
 
-def work(row, where):
+def work(key, where):
     """Let the C program do it; returns (seconds, amount)."""
-    key = row.key if isinstance(row, Row) else row
     done = subprocess.run([os.path.join(BUILD, "work"), key, where], check=True,
                           stdout=subprocess.PIPE, text=True)
     seconds, amount = done.stdout.split()
@@ -58,12 +58,12 @@ def work(row, where):
 
 
 def named(key):
-    return lambda _, where: work(key, where)
+    return lambda where: work(key, where)
 
 
 def timed(amount, *argv):
     """A row that is a program: @amount things done by it, in the directory."""
-    def run(_, where):
+    def run(where):
         began = time.perf_counter()
         subprocess.run(argv, cwd=where, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - began, amount
@@ -81,7 +81,7 @@ def database(where, mode):
 
 
 def commits(mode, count):
-    def run(_, where):
+    def run(where):
         db = database(where, mode)
         began = time.perf_counter()
         for _ in range(count):
@@ -92,7 +92,7 @@ def commits(mode, count):
     return run
 
 
-def bulk_load(_, where):
+def bulk_load(where):
     db = database(where, "delete")
     began = time.perf_counter()
     db.execute("BEGIN")
@@ -104,7 +104,7 @@ def bulk_load(_, where):
     return seconds, SQL_ROWS
 
 
-def full_scan(_, where):
+def full_scan(where):
     db = database(where, "delete")
     began = time.perf_counter()
     db.execute("SELECT sum(length(v)) FROM t").fetchone()
@@ -266,7 +266,7 @@ def measure(group, wanted, where, note):
             os.sync()       # nobody pays for what another one left to be written
             if row.cold:
                 drop_caches()
-            seconds, amount = row.run(row, place)
+            seconds, amount = row.run(place)
             if row in wanted:
                 note(row, amount / seconds)
     finally:
@@ -381,7 +381,8 @@ def arguments():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("rows", nargs="*", metavar="ROW", help="only these rows; default: all")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--dir", default="/var/tmp", help="where the disk's image, or without root the filesystems, lie")
+    p.add_argument("--dir", default="/var/tmp",
+                   help="where the disk's image, or without root the filesystems, lie")
     p.add_argument("--only", metavar="NAME", action="append", choices=TARGETS,
                    help="only this one of " + ", ".join(TARGETS))
     p.add_argument("--json", metavar="FILE", help="write every single rate there")

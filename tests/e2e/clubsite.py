@@ -10,6 +10,7 @@ import pickle
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -102,6 +103,28 @@ def as_user(uid, function, *args, gid=None, groups=()):
     if good:
         return value
     raise value
+
+
+def errno_as(uid, action, **ids):
+    """The errno that action() gets as @uid, 0 if it succeeds."""
+    try:
+        as_user(uid, action, **ids)
+    except OSError as e:
+        return e.errno
+    return 0
+
+
+def free_port():
+    """A port of 127.0.0.1 on which nobody listens at the moment."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def listening(port):
+    """Does somebody listen on this port of 127.0.0.1?"""
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Daemon:

@@ -3,7 +3,6 @@ writes in a directory of the site."""
 import contextlib
 import os
 import shutil
-import socket
 
 import clubsite
 
@@ -56,17 +55,11 @@ def smbd_program():
     return shutil.which("smbd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Smbd(clubsite.Daemon):
     """A running smbd that shares @path as "club"; .port is where."""
 
     def __init__(self, site, path):
-        self.site, self.port = site, free_port()
+        self.site, self.port = site, clubsite.free_port()
         self.top = site.mkdir(f"smb{site.count}")
         for name in ("private", "state", "cache", "lock", "pid", "ncalrpc"):
             os.makedirs(os.path.join(self.top, name), 0o700 if name == "private" else 0o755)
@@ -78,12 +71,8 @@ class Smbd(clubsite.Daemon):
                                   "--debug-stdout"],
                          dict(os.environ, LC_ALL="C.UTF-8"), site.log_file("smbd"))
 
-    def _listening(self):
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", self.port)) == 0
-
     def start(self):
-        self.wait_up("its port was open", self._listening)
+        self.wait_up("its port was open", lambda: clubsite.listening(self.port))
         return self
 
     def end(self, problems=None):

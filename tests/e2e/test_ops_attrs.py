@@ -7,21 +7,12 @@ import time
 
 import pytest
 
-from clubsite import NOBODY, as_user
+from clubsite import NOBODY, as_user, errno_as
 from opsfix import d, needs_root, place, places     # noqa: F401  pylint: disable=unused-import
 from oslib import fails, get, put, pwrite
 
 ALICE, BOB, CLUB_GROUP = 12001, 12002, 12099
 NOW_SLACK_NS = 2 * 10**9
-
-
-def errno_as(uid, action, **ids):
-    """The errno that action() gets as @uid, 0 if it succeeds."""
-    try:
-        as_user(uid, action, **ids)
-    except OSError as e:
-        return e.errno
-    return 0
 
 
 def reader(path):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from clubsite import as_user
+from clubsite import as_user, errno_as
 from opsfix import d, needs_root, place, places     # noqa: F401  pylint: disable=unused-import
 from oslib import (AT_FDCWD, KEEP_SIZE, PAGE, PUNCH_HOLE, RENAME_EXCHANGE, fails, fallocate, get,
                    opened, pattern, put, pwrite, renameat2)
@@ -19,14 +19,6 @@ AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW = 0x100, 0x400
 STATX_BTIME = 0x800
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def errno_as(uid, action, **ids):
-    try:
-        as_user(uid, action, **ids)
-    except OSError as e:
-        return e.errno
-    return 0
 
 
 def mode_of(path):

@@ -5,7 +5,6 @@ of the machine is read.  The tests come as one user of the machine, as a member 
 import os
 import pwd
 import re
-import socket
 
 from place import clubsite
 
@@ -73,17 +72,11 @@ def configuration(text, path, top, port):
     return text + PRIVATE.format(top=top, port=port)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Smbd(clubsite.Daemon):
     """A running smbd for the directory @path."""
 
     def __init__(self, place, path):
-        self.site, self.port = place.site, free_port()
+        self.site, self.port = place.site, clubsite.free_port()
         # Servers look there, as the user they act for, whether other servers are alive: all
         # must get into it, or locks and share modes of others are taken for stale ones.
         top = self.site.mkdir(f"samba-{place.name}")
@@ -99,12 +92,8 @@ class Smbd(clubsite.Daemon):
                          self.site.environment(), self.site.log_file("smbd"))
         self.expect_status = None
 
-    def _answers(self):
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", self.port)) == 0
-
     def start(self):
-        self.wait_up("it listened", self._answers)
+        self.wait_up("it listened", lambda: clubsite.listening(self.port))
         return self
 
     def end(self, problems):
