@@ -14,7 +14,7 @@ enum { SYNC_ONE_BY_ONE = 8 };	/* more files than this, and the whole filesystem 
 
 int ckpt_number(struct journal *j, enum jrec_type type, uint64_t seq)
 {
-	uint8_t rec[JREC_HEAD + JREC_NUMBER_SIZE];
+	uint8_t rec[JOURNAL_ROOM(JREC_NUMBER_SIZE)];
 
 	jrec_number_encode(seq, rec + JREC_HEAD);
 	return journal_append(j, type, rec, JREC_NUMBER_SIZE, NULL, NULL);

@@ -409,7 +409,7 @@ int file_get_inline(struct file *f, uint8_t out[static FILEHDR_XDATA_MAX], bool 
 /* The attributes as they will stand in the header; logged first, if there is a life. */
 static int log_inline(struct file *f, const struct jrec_xattr *x)
 {
-	uint8_t rec[JREC_HEAD + JXAT_HEAD + FILEHDR_XDATA_MAX];
+	uint8_t rec[JOURNAL_ROOM(JXAT_HEAD + FILEHDR_XDATA_MAX)];
 
 	if (!file_logged(f))
 		return 0;

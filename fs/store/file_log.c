@@ -135,7 +135,7 @@ int file_give_back(struct file *f, uint64_t first, uint64_t end)
 
 struct imaging {
 	struct file *f;
-	uint8_t rec[JREC_HEAD + JIMG_SIZE];
+	uint8_t rec[JOURNAL_ROOM(JIMG_SIZE)];
 };
 
 static int log_image(struct imaging *x, const struct jrec_image *i)

@@ -60,6 +60,10 @@ struct change {
 	bool whole;		/* the first of a fresh file: its header had better go along */
 };
 
+/* the header's page, blocks with index pages between, and a record of their entries behind */
+static_assert(SCRATCH_PAGES * GEOM_PAGE >= GEOM_PAGE + (FILE_CHUNK + 4) * GEOM_PAGE +
+	      JOURNAL_ROOM(JUPD_HEAD + FILE_CHUNK * ENTRY_SIZE), "no room in the scratch buffer");
+
 static int run_begin(struct file *f, struct run *run)
 {
 	run->scratch = scratch_get();

@@ -395,6 +395,19 @@ void journal_unclaim(struct journal *j, size_t bytes)
 	pthread_mutex_unlock(&j->lock);
 }
 
+/*
+ * Write the record at the end, and zeros behind it up to the end of the page.  So no page has to be
+ * read that holds an older life: the first one was written by the record before.
+ */
+static int put_record(struct journal *j, uint8_t *rec, size_t len)
+{
+	size_t rest = (size_t)((j->pos + len) % JOURNAL_PAD);
+	size_t pad = rest == 0 ? 0 : JOURNAL_PAD - rest;
+
+	memset(rec + len, 0, pad);
+	return backend_pwrite_all(j->b, j->fd, rec, len + pad, j->pos);
+}
+
 /* j->lock is held, so records stand in the order of their numbers. */
 static int append(struct journal *j, struct jrec_head *h, uint8_t *rec)
 {
@@ -411,7 +424,7 @@ static int append(struct journal *j, struct jrec_head *h, uint8_t *rec)
 	if (r == 0)
 		r = zero_ahead(j, j->pos + JREC_HEAD + h->len);
 	if (r == 0)
-		r = backend_pwrite_all(j->b, j->fd, rec, JREC_HEAD + h->len, j->pos);
+		r = put_record(j, rec, JREC_HEAD + h->len);
 	if (r < 0)
 		return r;
 	memcpy(j->prev_tag, rec + JREC_TAG, CRYPT_TAG_LEN);

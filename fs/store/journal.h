@@ -26,6 +26,10 @@
 #define JOURNAL_MAX ((uint64_t)64 << 20)	/* a checkpoint comes before it is longer */
 #define JOURNAL_MAX_FROZEN ((uint64_t)1 << 30)	/* or the end of a freeze */
 
+enum { JOURNAL_PAD = 4096 };	/* a page: a filesystem reads it before a part of it is written */
+/* JOURNAL_ROOM(): the buffer for a record of @len bytes of payload (journal_append()). */
+#define JOURNAL_ROOM(len) (JREC_HEAD + (len) + JOURNAL_PAD)
+
 struct journal;
 
 /* What a journal needs from its club.  The key is not kept. */
@@ -84,9 +88,9 @@ int journal_claim(struct journal *j, size_t bytes, size_t images);
 void journal_unclaim(struct journal *j, size_t bytes);
 
 /*
- * journal_append(): write one record.  @rec has JREC_HEAD bytes to be filled, then @len bytes of
- * payload, contiguous.  *@off (may be NULL): offset of the payload.  *@seq (may be NULL): its
- * number.  On failure nothing was appended.
+ * journal_append(): write one record.  @rec, of JOURNAL_ROOM(@len) bytes, has JREC_HEAD bytes to be
+ * filled, then the payload, then room that is overwritten.  *@off (may be NULL): offset of
+ * the payload.  *@seq (may be NULL): its number.  On failure nothing was appended.
  */
 int journal_append(struct journal *j, enum jrec_type type, uint8_t *rec, size_t len,
 		   uint64_t *off, uint64_t *seq);

@@ -187,7 +187,7 @@ static int log_path(struct node *n, const uint8_t *id, bool unsafe)
 	if (r < 0)
 		goto out;
 	len = strlen(path);
-	rec = malloc(JREC_HEAD + JPATH_HEAD + len);
+	rec = malloc(JOURNAL_ROOM(JPATH_HEAD + len));
 	r = rec ? 0 : -ENOMEM;
 	if (r < 0)
 		goto out;

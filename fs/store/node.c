@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "fs/store/club_impl.h"
+#include "fs/store/node_seek.h"
 #include "fs/store/tree.h"
 #include "keyd/lib/log.h"
 
@@ -452,11 +453,26 @@ void node_set_priv(struct node *n, void *priv)
 	n->priv = priv;
 }
 
+/* The directory of one of its names, with a reference, and the name there; NULL: none is known. */
+static struct node *a_name(struct node *n, char enc[static NAME_ENC_MAX + 1])
+{
+	struct node *parent = NULL;
+
+	pthread_mutex_lock(&n->club->table_lock);
+	if (n->links) {
+		parent = n->links->parent;
+		parent->refs++;
+		snprintf(enc, NAME_ENC_MAX + 1, "%s", n->links->enc);
+	}
+	pthread_mutex_unlock(&n->club->table_lock);
+	return parent;
+}
+
 int node_where(struct node *n, struct node_where *w)
 {
 	struct club *c = n->club;
-	struct node *parent = NULL;
-	int r;
+	struct node *parent;
+	int r = 0;
 
 	w->parent = NULL;
 	if (n == c->root) {
@@ -464,15 +480,13 @@ int node_where(struct node *n, struct node_where *w)
 		w->dirfd = store_clubs_fd(c->store);
 		return 0;
 	}
-	pthread_mutex_lock(&c->table_lock);
-	if (n->links) {
-		parent = n->links->parent;
-		parent->refs++;
-		snprintf(w->enc, sizeof(w->enc), "%s", n->links->enc);
+	parent = a_name(n, w->enc);
+	if (!parent) {
+		r = node_seek(n);
+		parent = r == 0 ? a_name(n, w->enc) : NULL;
 	}
-	pthread_mutex_unlock(&c->table_lock);
 	if (!parent)
-		return -ESTALE;
+		return r < 0 ? r : -ESTALE;
 	r = node_dirfd(parent, &w->dirfd);
 	if (r < 0) {
 		node_put(parent);
@@ -491,7 +505,7 @@ void node_where_put(struct node_where *w)
 	w->parent = NULL;
 }
 
-int node_path(struct node *n, char *buf, size_t size)
+static int known_path(struct node *n, char *buf, size_t size)
 {
 	struct club *c = n->club;
 	size_t at = size - 1, len = 0;
@@ -514,6 +528,15 @@ int node_path(struct node *n, char *buf, size_t size)
 	pthread_mutex_unlock(&c->table_lock);
 	if (r == 0)
 		memmove(buf, buf + at + 1, size - at - 1);
+	return r;
+}
+
+int node_path(struct node *n, char *buf, size_t size)
+{
+	int r = known_path(n, buf, size);
+
+	if (r == -ESTALE && node_seek(n) == 0)
+		r = known_path(n, buf, size);
 	return r;
 }
 

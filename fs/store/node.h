@@ -91,7 +91,8 @@ void node_drop_link(struct node *n, struct node *parent, const char *enc);
 /* node_bury(): the last name is gone; @st is what stat last said. */
 void node_bury(struct node *n, const struct stat *st);
 
-/* node_where(): 0; -ESTALE no name is known; or -errno.  node_where_put() ends it.  ns is held. */
+/* node_where(): 0; -ESTALE it has no name (node_seek.h); or -errno.  ns is held.  node_where_put()
+ * ends it. */
 int node_where(struct node *n, struct node_where *w);
 void node_where_put(struct node_where *w);
 
@@ -101,8 +102,8 @@ void node_dirfd_put(struct node *dir);
 /* node_dirid(): load the directory's id; @fd is its pinned descriptor.  Damage is logged. */
 int node_dirid(struct node *dir, int fd);
 
-/* node_path(): the path from tree/ on, as it stands in the store.  0; -ENAMETOOLONG; -ESTALE no
- * name is known.  ns is held. */
+/* node_path(): the path from tree/ on, as it stands in the store.  0; -ENAMETOOLONG; -ESTALE it
+ * has no name.  ns is held. */
 int node_path(struct node *n, char *buf, size_t size);
 
 /* node_nlink(): how many names the user sees in @st: a link in live/ is none of them. */

@@ -179,7 +179,7 @@ static int set_owner(struct backend *b, int fd, const struct node_where *w,
 /* A file of this life gets its time again from the journal after a crash. */
 static int log_times(struct node *n, const struct timespec *mtime)
 {
-	uint8_t rec[JREC_HEAD + JTIM_SIZE];
+	uint8_t rec[JOURNAL_ROOM(JTIM_SIZE)];
 	struct jrec_times t = { .mtime = *mtime };
 	struct club *c = n->club;
 	bool live;

@@ -9,7 +9,8 @@ import subprocess
 import pytest
 
 from opsfix import d, needs_root, place, places     # noqa: F401  pylint: disable=unused-import
-from oslib import Dir, RENAME_EXCHANGE, RENAME_NOREPLACE, fails, get, put, renameat2
+from oslib import (Dir, RENAME_EXCHANGE, RENAME_NOREPLACE, fails, get, opened, put,
+                   renameat2)
 
 
 def test_mkdir_and_rmdir(d):
@@ -273,6 +274,26 @@ def test_hard_links(d):
     os.unlink(d / "a")
     assert os.stat(d / "sub" / "b").st_nlink == 2
     assert get(d / "sub" / "b") == b"through b"
+
+
+def test_open_file_whose_only_known_name_was_removed(place, d):
+    """It has more names, but nobody has looked at them since the mount."""
+    for sub in ("in", "in/deep", "in/empty", "l" * 255):
+        os.mkdir(d / sub)
+    put(d / "a", b"x" * 10000)
+    os.link(d / "a", d / "in/deep" / ("l" * 255))
+    place.remount()
+    with opened(d / "a") as f:
+        os.unlink(d / "a")
+        assert os.pwrite(f.fileno(), b"y" * 4096, 0) == 4096
+        os.fsync(f.fileno())
+        os.ftruncate(f.fileno(), 9000)
+        os.fchmod(f.fileno(), 0o640)
+        assert os.fstat(f.fileno()).st_nlink == 1
+        with open(f"/proc/self/fd/{f.fileno()}", "rb") as again:
+            assert again.read() == b"y" * 4096 + b"x" * 4904
+    place.remount()
+    assert get(d / "in/deep" / ("l" * 255)) == b"y" * 4096 + b"x" * 4904
 
 
 def test_link_refusals(d):

@@ -42,7 +42,7 @@ static struct journal *make(void)
 
 static void add(struct journal *j, uint8_t c)
 {
-	uint8_t rec[JREC_HEAD + LEN];
+	uint8_t rec[JOURNAL_ROOM(LEN)];
 
 	memset(rec, c, sizeof(rec));
 	cr_assert_eq(journal_append(j, JREC_UPDATE, rec, LEN, NULL, NULL), 0);
@@ -105,6 +105,25 @@ Test(journal, gives_back_what_was_appended)
 	cr_assert_eq(journal_seq(j), 10);
 	journal_free(j);
 	cr_assert_str_eq(scan(&s), "abcdefghij");
+}
+
+/* Whole pages are written: a filesystem would have to read those of which only a part is. */
+Test(journal, leaves_no_page_half_written)
+{
+	struct journal *j = make();
+	uint8_t old[2 * JOURNAL_PAD], now[2 * JOURNAL_PAD];
+	size_t len = JREC_HEAD + LEN;
+	struct seen s;
+
+	memset(old, 'o', sizeof(old));
+	poke(JREC_FIRST, old, sizeof(old));
+	add(j, 'a');
+	peek(JREC_FIRST, now, sizeof(now));
+	for (size_t i = len; i < sizeof(now); i++)
+		cr_assert_eq(now[i], i < JOURNAL_PAD ? 0 : 'o', "byte %zu", i);
+	add(j, 'b');
+	journal_free(j);
+	cr_assert_str_eq(scan(&s), "ab");
 }
 
 Test(journal, ends_at_the_first_changed_byte)
@@ -295,7 +314,7 @@ Test(journal, asks_for_a_checkpoint_when_it_is_full)
 Test(journal, is_final_after_a_failed_sync)
 {
 	const struct sim_fault fault = { SIM_CALL_SYNC, 1, false, EIO, 0 };
-	uint8_t rec[JREC_HEAD + LEN] = { 0 };
+	uint8_t rec[JOURNAL_ROOM(LEN)] = { 0 };
 	struct journal *j = make();
 
 	add(j, 'a');
@@ -323,7 +342,7 @@ static int slow_fdatasync(struct backend *backend, int fd)
 
 static void *add_and_sync(void *arg)
 {
-	uint8_t rec[JREC_HEAD + LEN] = { 0 };
+	uint8_t rec[JOURNAL_ROOM(LEN)] = { 0 };
 	intptr_t failed = 0;
 
 	for (int i = 0; i < EACH; i++) {
