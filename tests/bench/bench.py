@@ -4,6 +4,8 @@ plain        the directory beneath, no FUSE at all
 passthrough  libfuse's packaged example passthrough_ll: FUSE and nothing else
 gocryptfs, securefs, encfs
              the encrypted filesystems that Debian packages, with their own defaults
+gocryptfs-shared
+             gocryptfs -allow_other, where the kernel checks permissions as it does in clubfs
 clubfs       ours
 clubfs-wb    ours with -o writeback
 
@@ -28,14 +30,15 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "e2e"))
+import alone         # noqa: E402  pylint: disable=wrong-import-position
 import clubsite     # noqa: E402  pylint: disable=wrong-import-position
+from disk import Disk, drop_caches  # noqa: E402  pylint: disable=wrong-import-position
 
 BUILD = os.path.join(clubsite.REPO, "build-bench")
 EXAMPLE = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
 TREE = "/usr/include"
 TREE_FILES = 3000
 SQL_ROWS = 100000
-DISK_GIB = 40
 OURS = ("clubfs", "clubfs-wb")
 
 
@@ -180,14 +183,19 @@ def passthrough(site):
     return path
 
 
-def gocryptfs(site):
-    source, path = site.mkdir("gc-source"), site.mkdir("gc")
-    secret = site.write("gc-password", "benchmark\n")
+def gocryptfs(site, *options):
+    tag = "gc" + "".join(options)
+    source, path = site.mkdir(tag + "-source"), site.mkdir(tag)
+    secret = site.write(tag + "-password", "benchmark\n")
     subprocess.run(["gocryptfs", "-init", "-q", "-scryptn", "10", "-passfile", secret, source],
                    check=True)
     site.add(Foreign(site, "gocryptfs", path, [
-        "gocryptfs", "-fg", "-q", "-passfile", secret, source, path]))
+        "gocryptfs", "-fg", "-q", *options, "-passfile", secret, source, path]))
     return path
+
+
+def gocryptfs_shared(site):
+    return gocryptfs(site, "-allow_other")
 
 
 def securefs(site):
@@ -218,8 +226,9 @@ def clubfs_writeback(site):
 
 
 TARGETS = {
-    "plain": plain, "passthrough": passthrough, "gocryptfs": gocryptfs, "securefs": securefs,
-    "encfs": encfs, "clubfs": clubfs, "clubfs-wb": clubfs_writeback,
+    "plain": plain, "passthrough": passthrough, "gocryptfs": gocryptfs,
+    "gocryptfs-shared": gocryptfs_shared, "securefs": securefs, "encfs": encfs,
+    "clubfs": clubfs, "clubfs-wb": clubfs_writeback,
 }
 
 
@@ -249,12 +258,6 @@ def build():
         raise SystemExit(f"bench: {TREE} holds fewer than {TREE_FILES} headers")
     subprocess.run(["tar", "-cf", os.path.join(BUILD, "tree.tar"), "-P", "--transform", "s,^/,,",
                     "--null", "-T", "-"], input="\0".join(names), text=True, check=True)
-
-
-def drop_caches():
-    os.sync()
-    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
-        f.write("3")
 
 
 def measure(group, wanted, where, note):
@@ -318,61 +321,18 @@ def table(rows, names, rates):
     mid = {k: statistics.median(v) for k, v in rates.items() if v}
     ours = [n for n in OURS if n in names]
     others = [n for n in names if n not in OURS] if ours else []
-    print(f"{'row':17s}{'unit':>7s}" + "".join(f"{n:>12s}" for n in names))
+    print(f"{'row':17s}{'unit':>7s}" + "".join(f"{n:>17s}" for n in names))
     for row in rows:
         print(f"{row.key:17s}{row.unit:>7s}"
-              + "".join(f"{number(mid[row.key, n]):>12s}" for n in names))
+              + "".join(f"{number(mid[row.key, n]):>17s}" for n in names))
     for mine in ours:
-        print(f"\n{mine + ' against':24s}" + "".join(f"{n:>12s}" for n in others)
+        print(f"\n{mine + ' against':24s}" + "".join(f"{n:>17s}" for n in others)
               + f"{'spread':>12s}")
         for row in rows:
             own = rates[row.key, mine]
             print(f"{row.key:24s}"
-                  + "".join(f"{mid[row.key, mine] / mid[row.key, n]:12.2f}" for n in others)
+                  + "".join(f"{mid[row.key, mine] / mid[row.key, n]:17.2f}" for n in others)
                   + f"{(max(own) - min(own)) / mid[row.key, mine]:12.0%}")
-
-
-##### Recovery: of clubfs alone, and in seconds
-
-RECOVERY_MIB = 44       # of pages overwritten: close to where a checkpoint comes by itself
-
-
-def recover_once(site, mnt):
-    """Fill the journal with overwrites, kill the daemon, and time the first look into the club."""
-    path = mnt.join("alpha", "db")
-    with open(path, "wb") as f:
-        f.write(os.urandom(RECOVERY_MIB << 20))
-    mnt.umount()
-    mnt = site.mount(mnt.store, "commit=300")
-    fd = os.open(path, os.O_RDWR)
-    for i in range(RECOVERY_MIB << 8):
-        os.pwrite(fd, os.urandom(4096), i * 7919 % (RECOVERY_MIB << 8) << 12)
-    os.fsync(fd)
-    os.close(fd)
-    size = os.path.getsize(os.path.join(mnt.store, "clubs", "alpha", "journal"))
-    mnt.expect_status = None
-    mnt.proc.kill()
-    mnt.umount([])
-    drop_caches()
-    mnt = site.mount(mnt.store)
-    began = time.perf_counter()
-    os.listdir(mnt.join("alpha"))
-    return mnt, time.perf_counter() - began, size
-
-
-def recovery(rounds, where):
-    site = clubsite.Site(tempfile.mkdtemp(prefix="clubfs-bench-", dir=where))
-    took = []
-    try:
-        site.keyd()
-        mnt = site.mount(site.store("alpha"))
-        for _ in range(rounds):
-            mnt, seconds, size = recover_once(site, mnt)
-            took.append(seconds)
-    finally:
-        site.close()
-    print(f"\nrecovery of a journal of {size >> 20} MiB, {RECOVERY_MIB} MiB of it overwritten pages, caches "
-          f"empty: median {statistics.median(took):.2f} s ({min(took):.2f} to {max(took):.2f})")
 
 
 def arguments():
@@ -414,45 +374,11 @@ def run(args, rows, names, site):
 
 def installed(names):
     """Leave out, and say so, what Debian would give but nobody installed."""
-    for name in ("gocryptfs", "securefs", "encfs"):
-        if name in names and not shutil.which(name):
-            print(f"left out: {name} (not installed; 'make deps-bench')")
-            names.remove(name)
-    return names
-
-
-class Disk:
-    """A new ext4 in a file below @where, so that the state of a used disk does not count.
-
-    Without root it is just @where."""
-
-    def __init__(self, where):
-        self.image = self.loop = None
-        self.path = tempfile.mkdtemp(prefix="clubfs-bench-", dir=where)
-        if os.geteuid() != 0:
-            return
-        self.image = self.path + ".img"
-        try:
-            with open(self.image, "wb") as f:
-                f.truncate(DISK_GIB << 30)
-            subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0",
-                            self.image], check=True)
-            self.loop = subprocess.run(
-                ["losetup", "--find", "--show", "--direct-io=on", self.image], check=True,
-                stdout=subprocess.PIPE, text=True).stdout.strip()
-            subprocess.run(["mount", "-t", "ext4", self.loop, self.path], check=True)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self):
-        if self.image and clubsite.mounted(self.path):
-            subprocess.run(["umount", self.path], check=False)
-        if self.loop:
-            subprocess.run(["losetup", "-d", self.loop], check=False)
-        if self.image:
-            os.unlink(self.image)
-        shutil.rmtree(self.path, ignore_errors=True)
+    missing = [n for n in names if n.split("-")[0] in ("gocryptfs", "securefs", "encfs")
+               and not shutil.which(n.split("-")[0])]
+    for name in missing:
+        print(f"left out: {name} (not installed; 'make deps-bench')")
+    return [n for n in names if n not in missing]
 
 
 def main():
@@ -482,7 +408,8 @@ def bench(args, rows, names, where):
     print(f"medians of {args.rounds} rounds, higher is better\n")
     table(rows, names, rates)
     if os.geteuid() == 0 and "clubfs" in names and not args.rows:
-        recovery(args.rounds, where)
+        alone.recovery(args.rounds, where)
+        alone.memory(where)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump({"machine": about, "rates": {f"{k} {n}": v for (k, n), v in rates.items()}},
