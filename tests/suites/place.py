@@ -110,6 +110,9 @@ class Place:
 
     def empty(self):
         """Remove what a test left in .dir; a server may at that moment remove some of it too."""
+        # a test that was ended may have left files that nobody may remove
+        subprocess.run(["chattr", "-R", "-f", "-ai", self.dir], check=False, capture_output=True)
+
         def attempt():
             for name in os.listdir(self.dir):
                 path = os.path.join(self.dir, name)
