@@ -214,7 +214,7 @@ APT_BUILD := gcc libc6-dev pkg-config libfuse3-dev libsodium-dev libssl-dev libx
 	     libsystemd-dev libjson-c-dev
 APT_DEMO := $(APT_BUILD) fuse3 sqlite3 mdbtools python3 util-linux procps
 APT_TEST := $(APT_DEMO) clang libclang-rt-dev clang-tidy cppcheck mandoc libcriterion-dev python3-pytest \
-	    python3-pytest-xdist python3-cryptography attr acl rsync strace e2fsprogs samba \
+	    python3-pytest-xdist python3-cryptography attr acl rsync strace e2fsprogs util-linux-extra samba \
 	    samba-vfs-modules smbclient
 APT_BENCH := $(APT_DEMO) gocryptfs securefs encfs e2fsprogs
 APT_SUITES := $(APT_DEMO) fio stress-ng dbench bonnie++ samba samba-vfs-modules samba-testsuite \

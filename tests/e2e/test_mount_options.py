@@ -469,6 +469,8 @@ def test_how_much_is_read_ahead(site, keyd, option, kib):
     mnt = site.mount(site.store("alpha"), option)
     dev = os.stat(mnt.path).st_dev
     path = pathlib.Path(f"/sys/class/bdi/{os.major(dev)}:{os.minor(dev)}/read_ahead_kb")
+    if not os.access(path, os.W_OK):
+        pytest.skip("/sys cannot be written here")
     clubsite.wait_for("the read-ahead was set", lambda: path.read_text().strip() == kib)
 
 
