@@ -246,6 +246,36 @@ openssl pkeyutl -verify -pubin -keyform DER -inkey pub.der -rawin -in text -sigf
     assert done.returncode != 0
 
 
+def test_go_verifies_a_thousand_records(kd):
+    """With the packages that Go's own checksum database is verified with."""
+    source = "/usr/share/gocode/src/golang.org/x/mod/sumdb/note"
+    if not shutil.which("go") or not os.path.isdir(source):
+        pytest.skip("golang-go or golang-golang-x-mod-dev is missing")
+    kd.config("audit-segment-kib 256\n")
+    kd.start()
+    kd.add()
+    ask_all(kd, 8, 125)
+    kd.stop()
+    log = log_of(kd)
+    size = len(log.lines())
+    assert size > 1000 and len(log.segments()) > 1
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../goverify/verify.go")
+    env = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "",
+           "GOCACHE": kd.path("gocache"), "GOTOOLCHAIN": "local"}
+    subprocess.run(["go", "build", "-o", kd.path("verify"), program], check=True, env=env)
+
+    def verify():
+        return subprocess.run([kd.path("verify"), log.top], check=False, capture_output=True,
+                              text=True)
+    done = verify()
+    assert done.returncode == 0 and f"{size} records verified" in done.stdout, done
+    path = log.path(log.segments()[-1])
+    rewrite(path, lambda raw: raw.replace(b"allow", b"aIlow", 1))
+    assert "the head" in verify().stderr
+    rewrite(path, cut_lines(1))
+    assert "but there are" in verify().stderr
+
+
 # ---- other people's hands
 
 def busy_log(kd, conf=SMALL):
