@@ -23,7 +23,7 @@ struct audit;
 struct audit_options {
 	uint64_t segment_max;		/* bytes; a segment that has more is closed */
 	uint32_t segment_age_s;		/* and one that is older */
-	uint64_t reserve;		/* bytes kept for what is not a grant when the disk is full */
+	uint64_t reserve;		/* bytes that grants leave for the rest on a full disk */
 	uint32_t tick_s;
 	uint32_t checkpoint_s;
 	/* Not NULL: if the log is not the one that was signed, put it aside and begin another. */

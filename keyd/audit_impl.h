@@ -125,7 +125,7 @@ int audit_make_segment(struct audit *a, uint32_t number);
 /* audit_rotate.c: the next segment, open at @fd, begins at @start.  0 or -errno. */
 int audit_push_segment(struct audit *a, uint32_t number, const struct auditrec_place *start,
 		       int fd);
-/* audit_rotate.c: queue segment.open of segment @number.  @hash: of all bytes of the last, or NULL */
+/* audit_rotate.c: queue segment.open of @number.  @hash: of all bytes of the last, or NULL. */
 void audit_queue_open(struct audit *a, struct audit_batch *b, uint32_t number, uint64_t prev_size,
 		      const uint8_t *hash);
 

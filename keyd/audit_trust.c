@@ -37,7 +37,7 @@ static const char *audit_doubt(const struct audit *a)
 	return NULL;
 }
 
-/* Is there nothing yet that could have been signed?  The first start, or the first with segments. */
+/* Is there nothing yet that was signed?  So it is at the first start, and with an old log. */
 static bool audit_is_new(const struct audit *a)
 {
 	return !a->found.broken && a->nsegs == 1 &&

@@ -26,7 +26,7 @@ struct auditrec_acting {
 struct auditrec_who {
 	uint64_t start;			/* of the process, in clock ticks since boot */
 	const char *unit, *exe_sha256;
-	const char *id;			/* how it was identified: peerpidfd, pidfd-hello, cred-only */
+	const char *id;			/* how it was found: peerpidfd, pidfd-hello, cred-only */
 };
 
 /* A member only this kind of record has: text if that is not NULL, else num. */

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include "keyd/auditscan.h"
-#include "keyd/lib/cleanup.h"
 
 #define AUDITSCAN_BUF_LEN (256UL * 1024)
 
@@ -57,15 +56,11 @@ static ssize_t auditscan_read(int fd, char *buf, size_t size, const struct audit
 	return n < 0 ? -errno : n;
 }
 
-int auditscan_run(int fd, struct auditscan *s)
+static int auditscan_all(int fd, struct auditscan *s, char *buf)
 {
-	AUTO_FREE char *buf = malloc(AUDITSCAN_BUF_LEN);
 	uint64_t off = s->off;
 	size_t have = 0;
 
-	s->what = NULL;
-	if (!buf)
-		return -ENOMEM;
 	for (;;) {
 		ssize_t n = auditscan_read(fd, buf + have, AUDITSCAN_BUF_LEN - have, s, off);
 		ssize_t used;
@@ -90,4 +85,17 @@ int auditscan_run(int fd, struct auditscan *s)
 	}
 	s->rest_len = off - s->off;
 	return 0;
+}
+
+int auditscan_run(int fd, struct auditscan *s)
+{
+	char *buf = malloc(AUDITSCAN_BUF_LEN);
+	int r;
+
+	s->what = NULL;
+	if (!buf)
+		return -ENOMEM;
+	r = auditscan_all(fd, s, buf);
+	free(buf);
+	return r;
 }

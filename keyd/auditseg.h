@@ -31,7 +31,7 @@ void auditseg_name(uint32_t number, const char *suffix, char out[static AUDITSEG
  */
 int auditseg_count(int dirfd, uint32_t *missing);
 
-/* auditseg_open(): for appending, or with O_RDONLY in @flags for reading.  A descriptor or -errno. */
+/* auditseg_open(): as open(2) with @flags; regular files only.  A descriptor or -errno. */
 int auditseg_open(int dirfd, uint32_t number, int flags);
 
 /*

@@ -40,7 +40,7 @@ static const char *request_event(enum wire_type asked)
 	}
 }
 
-/* What the records of one request have in common; NULL where there was no connection to speak of. */
+/* What the records of one request have in common; NULL where a connection was refused. */
 static const char *request_corr(const struct request *req, char out[static REQUEST_CORR_MAX])
 {
 	snprintf(out, REQUEST_CORR_MAX, "%016" PRIx64 "-%" PRIu32, req->conn_id, req->req_id);
