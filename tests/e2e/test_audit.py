@@ -3,6 +3,7 @@ import collections
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -331,6 +332,20 @@ HARMS = {
 }
 
 
+SAYS = {
+    "cut the tail": "fewer records than were signed",
+    "remove the last segment": "fewer records than were signed",
+    "remove one in between": "segment 2 is missing",
+    "swap two": "chain is broken at record",
+    "edit an old line": "chain is broken at record",
+    "remove the checkpoint": "checkpoint is missing",
+    "remove the key": "the key that signed it is missing",
+    "damage the checkpoint": "checkpoint is damaged",
+    "lower its size": "not signed with its key",
+    "sign it with another key": "not signed with its key",
+}
+
+
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_log_that_is_not_what_was_signed_is_refused_until_accepted(kd, harm):
     log = busy_log(kd)
@@ -338,6 +353,7 @@ def test_a_log_that_is_not_what_was_signed_is_refused_until_accepted(kd, harm):
     HARMS[harm](log)
     said = kd.refuses()
     assert "keep a copy" in said and "--accept-log" in said
+    assert SAYS.get(harm, "audit log: ") in said
     assert kd.refuses().count("keep a copy") >= 1       # and again
     argv = kd.argv()
     kd.argv = lambda: [*argv, "--accept-log", "disk restored, ticket 7"]
@@ -513,16 +529,11 @@ def test_without_a_durable_record_no_key_leaves(kd, rule):
     kd.add()
     kd.stop()
     call = rule.partition(":")[0]
-    kd.start(traced(kd, f"trace={call}"))
-    kd.stop()
-    with open(kd.path("trace"), encoding="utf-8") as f:
-        count = sum(f" {call}(" in line for line in f)
+    nth = calls_of_a_start(kd, call) + 1
     lines = len(kd.lines())
-    if call != "fallocate":     # the last ones were those of daemon.stop and the checkpoint
-        count -= 2 if call == "write" else 1
-    else:
+    if call == "fallocate":
         kd.config("audit-segment-kib 4\n")      # so that there is a second one
-    kd.start(traced(kd, f"trace={call}", f"inject={rule}:when={count + 1}+"))
+    kd.start(traced(kd, f"trace={call}", f"inject={rule}:when={nth}+"))
     with kd.client() as client:
         answers = []
         try:
@@ -549,18 +560,49 @@ def test_without_a_durable_record_no_key_leaves(kd, rule):
     log_of(kd).check()
 
 
+def calls_of_a_start(kd, call):
+    """How often a start calls it on the log."""
+    kd.start(traced(kd, f"trace={call}"))
+    kd.stop()
+    with open(kd.path("trace"), encoding="utf-8") as f:
+        count = sum(f" {call}(" in line for line in f)
+    # The last ones were those of daemon.stop and, with write, of the checkpoint.
+    return count - (2 if call == "write" else 1)
+
+
+@root
+def test_lines_left_in_a_segment_that_failed_are_no_broken_chain(kd):
+    """They could not be cut off, and stand in the next segment again, with other numbers."""
+    kd.start()
+    kd.add()
+    kd.stop()
+    nth = calls_of_a_start(kd, "fdatasync") + 1
+    kd.start(traced(kd, "trace=fdatasync,ftruncate", f"inject=fdatasync:error=EIO:when={nth}",
+                    "inject=ftruncate:error=EIO"))
+    with kd.client() as client:
+        got = client.get("Chor", ID)
+        assert got["type"] == "KEY"
+    assert "cannot cut the segment" in kd.said()
+    left = kd.lines()
+    kd.kill(signal.SIGKILL)
+    kd.start()
+    kd.stop()
+    log = log_of(kd)
+    records = log.check()
+    assert len(left) > len({json.loads(line)["seq"] for line in left})
+    assert (records[got["seq"]]["ev"], records[got["seq"]]["club"]) == ("key.get", "Chor")
+    moved, = [r for r in records if r["ev"] == "audit.recovered"]
+    assert moved["file"] == "000001.jsonl.torn" and moved["bytes"] > 300
+
+
 @root
 @pytest.mark.parametrize("call", ["fdatasync", "write"])
 def test_after_a_disk_error_the_same_records_go_into_another_segment(kd, call):
     kd.start()
     kd.add()
     kd.stop()
-    kd.start(traced(kd, f"trace={call}"))
-    kd.stop()
-    with open(kd.path("trace"), encoding="utf-8") as f:
-        count = sum(f" {call}(" in line for line in f)
-    count -= 2 if call == "write" else 1
-    kd.start(traced(kd, f"trace={call}", f"inject={call}:error=EIO:when={count + 1}"))
+    nth = calls_of_a_start(kd, call) + 1
+    kd.start(traced(kd, f"trace={call}", f"inject={call}:error=EIO:when={nth}"))
     with kd.client() as client:
         denied = client.get("Unknown", ID)
         got = client.get("Chor", ID)
@@ -746,10 +788,12 @@ def test_a_disk_that_is_full_to_the_last_byte_loses_no_answered_record(kd):
         with kd.client() as client:
             answers = [client.get("Chor" if n % 2 else "x", ID) for n in range(600)]
         assert code(answers[-1]) == "AUDIT" and "seq" not in answers[-1]
+        assert "there is no room" in kd.said()
         kd.kill(signal.SIGKILL)
         os.unlink(os.path.join(disk.path, "filler"))
         kd.start()
         kd.stop()
+        assert not kd.audit("audit.recovered"), "a part of a line was left behind"
         records = log_of(kd).check()
         for n, answer in enumerate(answers):
             if "seq" in answer:
