@@ -178,15 +178,21 @@ static int audit_save_key(struct audit *a)
 	return r < 0 ? r : auditkey_save(a->state_dirfd, &a->key);
 }
 
-static void audit_set_timers(struct audit *a)
+/*
+ * Checkpoints go on behind the last one; but where leaf hashes of signed lines are missing, from
+ * the first line on, now, since that may take long.
+ */
+static void audit_first_sign(struct audit *a)
 {
 	uint64_t now_ms = auditclock_ms();
 
 	a->tick_ms = now_ms + (uint64_t)a->opt.tick_s * 1000;
 	a->sign_ms = now_ms + (uint64_t)a->opt.checkpoint_s * 1000;
-	/* The leaf hashes of lines that are signed already: if some are missing, from the start. */
-	if (!a->found.reached || a->hashes.good < a->signed_to.at.seq)
-		memset(&a->signed_to, 0, sizeof(a->signed_to));
+	if (a->found.reached && a->hashes.good >= a->signed_to.at.seq)
+		return;
+	memset(&a->signed_to, 0, sizeof(a->signed_to));
+	if (a->tree.size > 0)
+		audit_sign(a);
 }
 
 int audit_resume(struct audit *a, bool fresh)
@@ -204,8 +210,8 @@ int audit_resume(struct audit *a, bool fresh)
 		a->fd = r = auditseg_open(a->dirfd, audit_segment(a)->number, O_RDWR | O_APPEND);
 	if (r < 0)
 		return r;
-	audit_set_timers(a);
 	a->room = a->good_len;
+	audit_first_sign(a);
 	if (a->good.seq == 0)
 		audit_queue_open(a, &a->batch, 1, 0, NULL);
 	if (audit_room(a, (size_t)2 * AUDITREC_LINE_MAX) < 0)

@@ -5,9 +5,16 @@
 
 #include "keyd/audithash.h"
 
+void audithash_matched(struct audithash *h)
+{
+	h->used = h->have = 0;
+	h->ended = false;
+}
+
 int audithash_open(struct audithash *h, int dirfd)
 {
-	h->good = h->have = h->used = 0;
+	h->good = 0;
+	audithash_matched(h);
 	h->fd = openat(dirfd, AUDITHASH_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	return h->fd < 0 ? -errno : 0;
 }
@@ -23,24 +30,20 @@ void audithash_match(struct audithash *h, uint64_t seq, const uint8_t *leaf)
 {
 	ssize_t n;
 
-	if (seq != h->good)
+	if (seq != h->good || h->ended)
 		return;		/* it differed before */
 	if (h->used == h->have) {
 		n = pread(h->fd, h->buf, sizeof(h->buf), (off_t)(seq * AUDITHASH_LEN));
 		h->have = n > 0 ? (size_t)n / AUDITHASH_LEN : 0;
 		h->used = 0;
-		if (h->have == 0)
+		h->ended = h->have == 0;
+		if (h->ended)
 			return;
 	}
 	if (memcmp(h->buf + h->used * AUDITHASH_LEN, leaf, AUDITHASH_LEN) != 0)
 		return;
 	h->used++;
 	h->good++;
-}
-
-void audithash_matched(struct audithash *h)
-{
-	h->used = h->have = 0;
 }
 
 int audithash_flush(struct audithash *h)

@@ -5,6 +5,7 @@
 #ifndef KEYD_AUDITHASH_H
 #define KEYD_AUDITHASH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,7 @@ struct audithash {
 	int fd;
 	uint64_t good;			/* hashes in the file that are right */
 	size_t have, used;		/* of buf, in hashes */
+	bool ended;			/* there are no more to match */
 	uint8_t buf[AUDITHASH_BUF * AUDITHASH_LEN];
 };
 
