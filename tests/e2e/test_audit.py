@@ -194,7 +194,7 @@ def test_a_checkpoint_follows_what_was_written(kd):
     kd.start()
     kd.add()
     log = log_of(kd)
-    wait_for(lambda: log.checkpoint()[1] == len(log.lines()), "no checkpoint", 5)
+    wait_for(lambda: log.checkpoint()[1] == len(log.lines()), "no checkpoint", 20)
     origin, _ = log.checkpoint()
     assert re.fullmatch(r"clubkeyd\.[A-Za-z0-9.-]+/audit", origin)
     with open(log.path("hashes.bin"), "rb") as f:
@@ -433,7 +433,7 @@ def test_service_goes_on_when_the_log_is_as_it_was(kd, harm):
         elif harm == "edit in place":
             with open(kd.log, "r+b") as f:
                 f.write(before)
-        wait_for(lambda: code(client.get("Chor", ID)) == "KEY", "no way back", 5)
+        wait_for(lambda: code(client.get("Chor", ID)) == "KEY", "no way back", 20)
         assert client.get("Chor", ID)["key"] == key
     kd.stop()
     ended, = [r for r in log_of(kd).check() if r["ev"] == "audit.fault"]
@@ -455,14 +455,14 @@ def test_a_change_of_a_closed_segment_is_noticed_by_the_next_checkpoint(kd, harm
         path = log.path("000002.jsonl")
         os.chmod(path, 0o600)
         assert client.get("Chor", ID)["type"] == "KEY"
-        wait_for(lambda: log.checkpoint()[1] == len(log.lines()), "a chmod is no harm", 5)
+        wait_for(lambda: log.checkpoint()[1] == len(log.lines()), "a chmod is no harm", 20)
         assert client.get("Chor", ID)["type"] == "KEY"
         copy = shutil.copy(path, kd.path("copy"))
         LIVE[harm](path)
-        wait_for(lambda: code(client.get("Chor", ID)) == "AUDIT", "not noticed", 5)
+        wait_for(lambda: code(client.get("Chor", ID)) == "AUDIT", "not noticed", 20)
         if harm != "append":
             shutil.copy(copy, path)     # from a backup: the lines count, not the file
-            wait_for(lambda: code(client.get("Chor", ID)) == "KEY", "no way back", 5)
+            wait_for(lambda: code(client.get("Chor", ID)) == "KEY", "no way back", 20)
     if harm == "append":
         assert kd.kill() == 0
     else:
@@ -786,7 +786,7 @@ def test_a_full_disk_gives_out_no_key_but_still_records_who_asked(kd):
             assert all("seq" in a for a in denied), "recorded in the reserve"
             assert "there is no room" in kd.said()
             os.unlink(os.path.join(disk.path, "filler"))
-            wait_for(lambda: code(client.get("Chor", ID)) == "KEY", "no way back", 5)
+            wait_for(lambda: code(client.get("Chor", ID)) == "KEY", "no way back", 20)
         kd.stop()
         log = log_of(kd)
         records = log.check()
