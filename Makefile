@@ -138,8 +138,11 @@ e2e: all	## run the tests that mount; T='-k word' selects
 		$(if $(findstring tests/e2e,$(T)),,tests/e2e) $(T)
 
 FUZZ_TIME ?= 60
-FUZZERS	:= $(addprefix build-fuzz/fuzz-,filehdr clubhdr name xattr geom wire control journal)
-$(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(STORESRC) $(HEADERS)
+FUZZERS	:= $(addprefix build-fuzz/fuzz-,filehdr clubhdr name xattr geom wire control journal \
+	     auditline auditnote)
+FUZZKEYD := $(addprefix keyd/,auditrec.c auditnote.c json.c names.c)
+$(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(STORESRC) $(FUZZKEYD) \
+			       $(HEADERS)
 	@mkdir -p $(@D) && echo '  FUZZ    $@'
 	$(Q)clang -g -O1 $(LANG_FLAGS) $(BASE_CFLAGS) -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -DTARGET=fuzz_$* -o $@ $(filter %.c,$^) $(BASE_LIBS)
@@ -215,7 +218,7 @@ APT_BUILD := gcc libc6-dev pkg-config libfuse3-dev libsodium-dev libssl-dev libx
 APT_DEMO := $(APT_BUILD) fuse3 sqlite3 mdbtools python3 util-linux procps
 APT_TEST := $(APT_DEMO) clang libclang-rt-dev clang-tidy cppcheck mandoc libcriterion-dev python3-pytest \
 	    python3-pytest-xdist python3-cryptography attr acl rsync strace e2fsprogs util-linux-extra samba \
-	    samba-vfs-modules smbclient
+	    samba-vfs-modules smbclient golang-go golang-golang-x-mod-dev faketime openssl
 APT_BENCH := $(APT_DEMO) gocryptfs securefs encfs e2fsprogs
 APT_SUITES := $(APT_DEMO) fio stress-ng dbench bonnie++ samba samba-vfs-modules samba-testsuite \
 	      samba-common-bin

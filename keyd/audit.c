@@ -1,360 +1,204 @@
 /*
- * audit.c - invariants:
- * 1. good_len bytes of the file are durable, whole lines, chained; prev and next_seq follow them.
- * 2. Between two commits buf holds whole lines that continue the chain from there.
- * 3. A descriptor on which a write or sync failed is never used again: the kernel may have
- *    dropped the pages and report the next sync as good.
+ * audit.c - queue and commit.  Invariants:
+ * 1. good_len bytes of the last segment are durable, whole lines, chained with those of all
+ *    segments before; good, tree and seg_hash follow them.
+ * 2. Between two commits the batch holds whole lines that continue the chain from there.
+ * 3. A descriptor on which a write or sync failed, other than for want of room, is never used
+ *    again: the kernel may have dropped the pages and report the next sync as good.
  *
- * state   -> state   [function]
- * sound   -> faulty  [audit_commit: anything failed]
- * faulty  -> sound   [audit_heal: reopened, cut back, and the gap recorded]
+ * state -> state  [function]
+ * sound -> full   [audit_ready: no room but the reserve; audit_fault: a write found none]
+ * sound, full -> sick  [audit_fault: a file was changed, replaced or removed]
+ * full, sick -> sound  [audit_heal: the cause is gone; the gap is recorded]
+ * any -> dead     [audit_failover: a disk error, and another one in a new segment]
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <sodium.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "keyd/audit.h"
-#include "keyd/auditscan.h"
-#include "keyd/lib/cleanup.h"
+#include "keyd/audit_impl.h"
 #include "keyd/lib/log.h"
-
-#define AUDIT_BUF_LEN ((size_t)AUDIT_BATCH_MAX * AUDITREC_LINE_MAX)
-
-struct audit {
-	int dirfd, fd;			/* fd is -1 while faulty */
-	struct stat id;			/* which file it is: only st_dev and st_ino count */
-	uint64_t good_len, good_seq;	/* durable bytes and records */
-	uint8_t good_prev[AUDITREC_HASH_LEN];
-	struct auditrec_place next;	/* of the next record to queue */
-	char *buf;			/* AUDIT_BUF_LEN */
-	size_t len;
-	unsigned int queued;
-	bool overflow;			/* a record could not be queued: the batch must fail */
-	bool faulty;
-	int fault_err;
-	uint64_t fault_since_ms, fault_lost;
-};
-
-static uint64_t audit_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 uint64_t audit_last_seq(const struct audit *a)
 {
-	return a->good_seq ? a->good_seq - 1 : 0;
+	return a->good.seq ? a->good.seq - 1 : 0;
+}
+
+uint64_t audit_moved(const struct audit *a)
+{
+	return a->moved;
+}
+
+void audit_policy(struct audit *a, const uint8_t digest[static AUDIT_DIGEST_LEN])
+{
+	sodium_bin2hex(a->pol, sizeof(a->pol), digest, AUDIT_DIGEST_LEN);
 }
 
 /* Forget what is queued; the chain goes on behind the last durable record. */
-static void audit_rollback(struct audit *a)
+void audit_rollback(struct audit *a)
 {
-	a->len = 0;
-	a->queued = 0;
-	a->overflow = false;
-	a->next.seq = a->good_seq;
-	memcpy(a->next.prev, a->good_prev, sizeof(a->next.prev));
+	a->batch.len = 0;
+	a->batch.count = 0;
+	a->batch.overflow = false;
+	a->batch.next = a->good;
 }
 
-static uint64_t audit_queue(struct audit *a, const struct auditrec *rec)
+uint64_t audit_queue(struct audit *a, struct audit_batch *b, const struct auditrec *rec)
 {
-	uint64_t seq = a->next.seq;
+	struct auditclock_now now = auditclock_look(&a->clock);
+	struct auditrec_stamp stamp = {
+		.time_ms = now.wall_ms,
+		.mono_ms = now.boot_ms,
+		.boot = a->clock.boot[0] ? a->clock.boot : NULL,
+		.ntp = now.ntp,
+		.pol = a->pol[0] ? a->pol : NULL,
+	};
+	uint64_t seq = b->next.seq;
 	size_t n = 0;
 
-	a->next.time_ms = audit_now_ms();
-	if (AUDIT_BUF_LEN - a->len >= AUDITREC_LINE_MAX)
-		n = auditrec_format(rec, &a->next, a->buf + a->len);
+	randombytes_buf(stamp.salt, sizeof(stamp.salt));
+	if (AUDIT_BUF_LEN - b->len >= AUDITREC_LINE_MAX && b->count < AUDIT_QUEUE_MAX)
+		n = auditrec_format(rec, &stamp, &b->next, b->buf + b->len);
 	if (n == 0) {
-		a->overflow = true;
+		b->overflow = true;
 		return seq;
 	}
-	auditrec_leaf(a->buf + a->len, n - 1, a->next.prev);
-	a->len += n;
-	a->next.seq++;
-	a->queued++;
+	auditrec_leaf(b->buf + b->len, n - 1, b->next.prev);
+	memcpy(b->leaf[b->count++], b->next.prev, AUDITREC_HASH_LEN);
+	b->len += n;
+	b->next.seq++;
 	return seq;
 }
 
-/* Write the queue at the end of the file.  A short write is an error: the rest did not fit. */
-static int audit_write(const struct audit *a)
+int audit_write(int fd, const char *buf, size_t len, bool *synced)
 {
 	ssize_t n;
 
+	*synced = false;
 	do
-		n = write(a->fd, a->buf, a->len);
+		n = write(fd, buf, len);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
-		return -errno;
-	if ((size_t)n != a->len)
-		return -ENOSPC;
-	return fdatasync(a->fd) < 0 ? -errno : 0;
+		return errno == EDQUOT || errno == EFBIG ? -ENOSPC : -errno;
+	if ((size_t)n != len)
+		return -ENOSPC;		/* the rest did not fit */
+	*synced = true;
+	return fdatasync(fd) < 0 ? -errno : 0;
 }
 
-/* Is the file we hold still the one that a reader of the directory finds, and as we left it? */
-static int audit_check_file(const struct audit *a, uint64_t expect_len)
+/* Before a write: has anybody but us touched the file?  If so, are its lines still ours? */
+static int audit_check_before(struct audit *a)
 {
-	struct stat held, named;
+	int r = auditseg_check(audit_segment(a), a->dirfd);
 
-	if (fstat(a->fd, &held) < 0 ||
-	    fstatat(a->dirfd, AUDIT_FILE, &named, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	if (held.st_nlink == 0 || held.st_ino != named.st_ino || held.st_dev != named.st_dev)
-		return -ESTALE;
-	return (uint64_t)held.st_size == expect_len ? 0 : -EUCLEAN;
+	if (r == 1)
+		r = audit_verify_segment(a, a->nsegs - 1);
+	if (r < 0)
+		return r;
+	return (uint64_t)audit_segment(a)->seen.st_size == a->good_len ? 0 : -EUCLEAN;
 }
 
-static int audit_flush(struct audit *a)
+/* Behind it: is it still the one that a reader of the directory finds, as long as it must be? */
+static int audit_check_after(struct audit *a)
 {
-	int r = audit_write(a);
+	struct auditseg *s = audit_segment(a);
+	int r = auditseg_look(s, a->fd);
 
 	if (r == 0)
-		r = audit_check_file(a, a->good_len + a->len);
+		r = auditseg_check(s, a->dirfd);
 	if (r < 0)
 		return r;
-	a->good_len += a->len;
-	a->good_seq = a->next.seq;
-	memcpy(a->good_prev, a->next.prev, sizeof(a->good_prev));
+	return s->seen.st_nlink == 0 ? -ESTALE :
+	       (uint64_t)s->seen.st_size != a->good_len + a->batch.len ? -EUCLEAN : 0;
+}
+
+int audit_flush(struct audit *a)
+{
+	struct audit_batch *b = &a->batch;
+	int r = audit_check_before(a);
+	bool synced = false;
+
+	if (r < 0)
+		return r;
+	r = audit_write(a->fd, b->buf, b->len, &synced);
+	if (r < 0)		/* only a write may say that there is no room */
+		return r == -ENOSPC && !synced ? r : -EIO;
+	r = audit_check_after(a);
+	if (r < 0)
+		return r;
+	crypto_hash_sha256_update(&a->seg_hash, (const uint8_t *)b->buf, b->len);
+	for (unsigned int i = 0; i < b->count; i++)
+		audittree_add(&a->tree, b->leaf[i]);
+	a->good_len += b->len;
+	a->signed_bytes += b->len;
+	a->good = b->next;
 	audit_rollback(a);
 	return 0;
 }
 
-static void audit_fault(struct audit *a, int err)
+/* The record of a gap must stand before those of this batch. */
+static void audit_try_heal(struct audit *a)
 {
-	if (!a->faulty) {	/* said once per fault: the disk may be full of log lines already */
-		log_err(-err, "audit log: cannot record %u acts, so no key leaves%s", a->queued,
-			err == -ESTALE ? "; it was replaced or deleted" :
-			err == -EUCLEAN ? "; somebody else changed its length" : "");
-		a->fault_since_ms = audit_now_ms();
-	}
-	a->faulty = true;
-	a->fault_err = err;
-	a->fault_lost += a->queued;
-	if (a->fd >= 0)
-		close(a->fd);
-	a->fd = -1;
-	audit_rollback(a);
+	if (a->batch.count == 0 && (a->state == AUDIT_FULL || a->state == AUDIT_SICK))
+		audit_heal(a);
 }
 
-static int audit_open_file(int dirfd, int flags)
+bool audit_ready(struct audit *a)
 {
-	int fd = openat(dirfd, AUDIT_FILE,
-			O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | flags, 0600);
-
-	return fd < 0 ? -errno : fd;
+	audit_try_heal(a);
+	if (a->state == AUDIT_SOUND && audit_room(a, (size_t)2 * AUDITREC_LINE_MAX) < 0)
+		audit_full(a, -ENOSPC);
+	return a->state == AUDIT_SOUND;
 }
 
-/* Get the same file again, without what was not acknowledged. */
-static int audit_reopen(struct audit *a)
+/* If the wall clock was set: what it showed before, so that times can be compared across it. */
+void audit_queue_step(struct audit *a)
 {
-	struct stat st;
-	int r;
-
-	a->fd = r = audit_open_file(a->dirfd, 0);
-	if (r < 0)
-		return r;
-	if (fstat(a->fd, &st) < 0)
-		return -errno;
-	if (st.st_ino != a->id.st_ino || st.st_dev != a->id.st_dev || st.st_nlink == 0)
-		return -ESTALE;
-	if ((uint64_t)st.st_size < a->good_len)
-		return -EUCLEAN;
-	return ftruncate(a->fd, (off_t)a->good_len) < 0 ? -errno : 0;
-}
-
-/* Leave the fault, if its cause is gone, with a record of the gap. */
-static int audit_heal(struct audit *a)
-{
-	char since[32];
+	int64_t step_ms = auditclock_step(&a->clock);
+	char was[32], by[24];
 	const struct auditrec rec = {
-		.ev = "audit.fault",
-		.res = "ended",
-		.why = strerrordesc_np(-a->fault_err),
-		.extra = { { .key = "since", .text = since },
-			   { .key = "lost", .num = a->fault_lost } },
+		.ev = "clock.step",
+		.extra = { { .key = "was", .text = was }, { .key = "by_ms", .text = by } },
 	};
-	int r;
 
-	auditrec_time(a->fault_since_ms, since);
-	r = audit_reopen(a);
-	if (r == 0) {
-		audit_queue(a, &rec);
-		r = audit_flush(a);
-	}
-	if (r < 0) {
-		a->fault_err = r;
-		if (a->fd >= 0)
-			close(a->fd);
-		a->fd = -1;
-		audit_rollback(a);
-		return r;
-	}
-	log_warn(0, "audit log: can be written again; %llu records were lost and their requests "
-		 "refused", (unsigned long long)a->fault_lost);
-	a->faulty = false;
-	a->fault_lost = 0;
-	return 0;
+	if (step_ms == 0)
+		return;
+	auditrec_time((uint64_t)((int64_t)auditclock_look(&a->clock).wall_ms - step_ms), was);
+	snprintf(by, sizeof(by), "%+lld", (long long)step_ms);
+	audit_queue(a, &a->batch, &rec);
 }
 
 uint64_t audit_append(struct audit *a, const struct auditrec *rec)
 {
-	/* The record of the gap must stand before those of this batch. */
-	if (a->faulty && a->queued == 0)
-		audit_heal(a);
-	return audit_queue(a, rec);
+	audit_try_heal(a);
+	audit_queue_step(a);
+	return audit_queue(a, &a->batch, rec);
 }
 
 int audit_commit(struct audit *a)
 {
 	int r;
 
-	if (a->queued == 0 && !a->overflow)
+	a->moved = 0;
+	if (a->batch.count == 0 && !a->batch.overflow)
 		return 0;
-	if (a->faulty)
+	if (a->state == AUDIT_SICK || a->state == AUDIT_DEAD)
 		r = a->fault_err;
-	else if (a->overflow)
+	else if (a->batch.overflow)
 		r = -ENOBUFS;
 	else
 		r = audit_flush(a);
-	if (r < 0)
-		audit_fault(a, r);
+	return r < 0 ? audit_fault(a, r) : 0;
+}
+
+int audit_record(struct audit *a, const struct auditrec *rec, uint64_t *seq)
+{
+	uint64_t at = audit_append(a, rec);
+	int r = audit_commit(a);
+
+	if (seq)
+		*seq = at + a->moved;
 	return r;
-}
-
-/* Copy the @len bytes at @tail away, and cut them off once the copy and its name are durable. */
-static int audit_move_tail(const struct audit *a, const char *tail, size_t len)
-{
-	AUTO_FD fd = openat(a->dirfd, AUDIT_TORN_FILE,
-			    O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = write(fd, tail, len);
-	if (n != (ssize_t)len)
-		return n < 0 ? -errno : -ENOSPC;
-	if (fsync(fd) < 0 || fsync(a->dirfd) < 0 || ftruncate(a->fd, (off_t)a->good_len) < 0 ||
-	    fsync(a->fd) < 0)
-		return -errno;
-	return 0;
-}
-
-static void audit_queue_recovered(struct audit *a, const char *tail, size_t len)
-{
-	uint8_t hash[crypto_hash_sha256_BYTES];
-	char hex[sizeof(hash) * 2 + 1];
-	const struct auditrec rec = {
-		.ev = "audit.recovered",
-		.extra = { { .key = "bytes", .num = len }, { .key = "sha256", .text = hex } },
-	};
-
-	crypto_hash_sha256(hash, (const uint8_t *)tail, len);
-	sodium_bin2hex(hex, sizeof(hex), hash, sizeof(hash));
-	audit_queue(a, &rec);
-}
-
-/* Move the torn tail away and queue a record of it.  It is shorter than a line. */
-static int audit_repair(struct audit *a, size_t len)
-{
-	char tail[AUDITREC_LINE_MAX];
-	int r;
-
-	if (len > sizeof(tail) || pread(a->fd, tail, len, (off_t)a->good_len) != (ssize_t)len)
-		return -EIO;
-	r = audit_move_tail(a, tail, len);
-	if (r < 0)
-		return r;
-	log_warn(0, "audit log: moved a torn record of %zu bytes to %s", len, AUDIT_TORN_FILE);
-	audit_queue_recovered(a, tail, len);
-	return 0;
-}
-
-static int audit_start(struct audit *a)
-{
-	struct auditscan_result res;
-	int r = auditscan_run(a->fd, &res);
-
-	if (r == -EUCLEAN)
-		log_err(0, "audit log: the chain is broken at record %llu (line %llu): %s; "
-			"somebody changed the log, so keep a copy and find out who before "
-			"starting again",
-			(unsigned long long)res.end.seq, (unsigned long long)res.end.seq + 1,
-			res.what);
-	else if (r < 0)
-		log_err(-r, "audit log: cannot read it");
-	if (r < 0)
-		return r;
-	a->good_len = res.good_len;
-	a->good_seq = res.end.seq;
-	memcpy(a->good_prev, res.end.prev, sizeof(a->good_prev));
-	audit_rollback(a);
-	if (res.torn_len == 0)
-		return 0;
-	r = audit_repair(a, (size_t)res.torn_len);
-	if (r < 0)
-		log_err(-r, "audit log: cannot repair its torn tail");
-	return r;
-}
-
-static int audit_open_files(struct audit *a, int state_dirfd)
-{
-	int r;
-
-	if (mkdirat(state_dirfd, AUDIT_DIR, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	a->dirfd = openat(state_dirfd, AUDIT_DIR,
-			  O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (a->dirfd < 0)
-		return -errno;
-	a->fd = r = audit_open_file(a->dirfd, O_CREAT);
-	if (r < 0)
-		return r;
-	/* The names must last as well as the records under them. */
-	if (fstat(a->fd, &a->id) < 0 || fsync(a->dirfd) < 0 || fsync(state_dirfd) < 0)
-		return -errno;
-	return 0;
-}
-
-int audit_open(int state_dirfd, struct audit **out)
-{
-	struct audit *a = calloc(1, sizeof(*a));
-	int r = -ENOMEM;
-
-	if (!a)
-		goto out;
-	a->dirfd = a->fd = -1;
-	a->buf = malloc(AUDIT_BUF_LEN);
-	if (!a->buf)
-		goto out;
-	r = audit_open_files(a, state_dirfd);
-	if (r < 0) {
-		log_err(-r, "audit log: cannot open %s/%s", AUDIT_DIR, AUDIT_FILE);
-		goto out;
-	}
-	r = audit_start(a);
-	if (r < 0)
-		goto out;
-	*out = a;
-	a = NULL;
-out:
-	audit_close(a);
-	return r;
-}
-
-void audit_close(struct audit *a)
-{
-	if (!a)
-		return;
-	if (a->fd >= 0)
-		close(a->fd);
-	if (a->dirfd >= 0)
-		close(a->dirfd);
-	free(a->buf);
-	free(a);
 }

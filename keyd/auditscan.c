@@ -4,63 +4,98 @@
 #include <unistd.h>
 
 #include "keyd/auditscan.h"
-#include "keyd/lib/cleanup.h"
 
 #define AUDITSCAN_BUF_LEN (256UL * 1024)
 
-/* Take the whole lines at the start of @buf.  Returns the bytes used, or -EUCLEAN. */
-static ssize_t auditscan_lines(const char *buf, size_t len, struct auditscan_result *res)
+static int auditscan_take(struct auditscan *s, const char *text, size_t len)
 {
-	size_t off = 0;
+	struct auditscan_line line = { text, len, s->at.seq, s->off + len + 1, s->at.prev };
 
-	for (;;) {
-		const char *line = buf + off, *lf = memchr(line, '\n', len - off);
-		size_t n;
-
-		if (!lf)
-			return (ssize_t)off;
-		n = (size_t)(lf - line);
-		res->what = auditrec_check(line, n, &res->end);
-		if (res->what)
-			return -EUCLEAN;
-		auditrec_leaf(line, n, res->end.prev);
-		res->end.seq++;
-		res->good_len += n + 1;
-		off += n + 1;
-	}
+	s->what = auditrec_check(text, len, &s->at);
+	if (s->what)
+		return -EUCLEAN;
+	auditrec_leaf(text, len, s->at.prev);
+	s->at.seq++;
+	s->off = line.end;
+	if (s->each)
+		s->each(s->arg, &line);
+	return 0;
 }
 
-int auditscan_run(int fd, struct auditscan_result *out)
+/* Take the whole lines at the start of @buf.  Returns the bytes used, or -EUCLEAN. */
+static ssize_t auditscan_lines(struct auditscan *s, const char *buf, size_t len)
 {
-	AUTO_FREE char *buf = malloc(AUDITSCAN_BUF_LEN);
-	size_t have = 0;
-	uint64_t off = 0;
+	size_t used = 0;
 
-	memset(out, 0, sizeof(*out));
-	if (!buf)
-		return -ENOMEM;
+	while (s->at.seq < s->stop_seq) {
+		const char *line = buf + used, *lf = memchr(line, '\n', len - used);
+		int r;
+
+		if (!lf)
+			break;
+		r = auditscan_take(s, line, (size_t)(lf - line));
+		if (r < 0)
+			return r;
+		used += (size_t)(lf - line) + 1;
+	}
+	return (ssize_t)used;
+}
+
+static ssize_t auditscan_read(int fd, char *buf, size_t size, const struct auditscan *s,
+			      uint64_t off)
+{
+	ssize_t n;
+
+	if (off >= s->stop_off)
+		return 0;
+	if (size > s->stop_off - off)
+		size = (size_t)(s->stop_off - off);
+	do
+		n = pread(fd, buf, size, (off_t)off);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+static int auditscan_all(int fd, struct auditscan *s, char *buf)
+{
+	uint64_t off = s->off;
+	size_t have = 0;
+
 	for (;;) {
-		ssize_t n = pread(fd, buf + have, AUDITSCAN_BUF_LEN - have, (off_t)off);
+		ssize_t n = auditscan_read(fd, buf + have, AUDITSCAN_BUF_LEN - have, s, off);
 		ssize_t used;
 
-		if (n < 0 && errno == EINTR)
-			continue;
 		if (n < 0)
-			return -errno;
+			return (int)n;
 		if (n == 0)
 			break;
 		off += (uint64_t)n;
 		have += (size_t)n;
-		used = auditscan_lines(buf, have, out);
+		used = auditscan_lines(s, buf, have);
 		if (used < 0)
 			return (int)used;
 		have -= (size_t)used;
 		memmove(buf, buf + used, have);
+		if (s->at.seq >= s->stop_seq)
+			have = 0;	/* what is left is counted, not looked at */
 		if (have >= AUDITREC_LINE_MAX) {
-			out->what = "the line is too long";
+			s->what = "the line is too long";
 			return -EUCLEAN;
 		}
 	}
-	out->torn_len = have;
+	s->rest_len = off - s->off;
 	return 0;
+}
+
+int auditscan_run(int fd, struct auditscan *s)
+{
+	char *buf = malloc(AUDITSCAN_BUF_LEN);
+	int r;
+
+	s->what = NULL;
+	if (!buf)
+		return -ENOMEM;
+	r = auditscan_all(fd, s, buf);
+	free(buf);
+	return r;
 }

@@ -25,6 +25,14 @@ static const struct config_key {
 	{ "admin-socket-group", CONFIG_GROUP, offsetof(struct config, admin_socket_gid), 0, 0 },
 	{ "key-ttl", CONFIG_COUNT, offsetof(struct config, key_ttl_s), 1, 86400 },
 	{ "connections-per-user", CONFIG_COUNT, offsetof(struct config, conns_per_uid), 1, 10000 },
+	{ "audit-segment-kib", CONFIG_COUNT, offsetof(struct config, audit_segment_kib), 4,
+	  4194304 },
+	{ "audit-segment-age", CONFIG_COUNT, offsetof(struct config, audit_segment_age_s), 1,
+	  31536000 },
+	{ "audit-reserve-kib", CONFIG_COUNT, offsetof(struct config, audit_reserve_kib), 16,
+	  1048576 },
+	{ "audit-tick", CONFIG_COUNT, offsetof(struct config, audit_tick_s), 1, 86400 },
+	{ "audit-checkpoint", CONFIG_COUNT, offsetof(struct config, audit_checkpoint_s), 1, 3600 },
 };
 #define CONFIG_NKEYS (sizeof(config_keys) / sizeof(config_keys[0]))
 
@@ -133,6 +141,11 @@ int config_load(const char *file, struct config *out)
 		.admin_socket_gid = (gid_t)-1,
 		.key_ttl_s = 900,
 		.conns_per_uid = 64,
+		.audit_segment_kib = 65536,
+		.audit_segment_age_s = 86400,
+		.audit_reserve_kib = 1024,
+		.audit_tick_s = 900,
+		.audit_checkpoint_s = 10,
 	};
 	struct conftok t;
 	int r;

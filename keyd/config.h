@@ -16,6 +16,8 @@ struct config {
 	gid_t socket_gid, admin_socket_gid;	/* (gid_t)-1: leave as it is */
 	uint32_t key_ttl_s;
 	uint32_t conns_per_uid;
+	uint32_t audit_segment_kib, audit_reserve_kib;
+	uint32_t audit_segment_age_s, audit_tick_s, audit_checkpoint_s;
 };
 
 /*

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,12 +31,6 @@ struct daemon {
 	sigset_t signals;
 };
 
-static int daemon_record(struct daemon *d, const struct auditrec *rec)
-{
-	audit_append(d->env.audit, rec);
-	return audit_commit(d->env.audit);
-}
-
 static int daemon_record_policy(struct daemon *d, const struct policy *policy)
 {
 	char hex[POLICY_DIGEST_LEN * 2 + 1];
@@ -46,7 +41,8 @@ static int daemon_record_policy(struct daemon *d, const struct policy *policy)
 	};
 
 	sodium_bin2hex(hex, sizeof(hex), policy_digest(policy), POLICY_DIGEST_LEN);
-	return daemon_record(d, &rec);
+	audit_policy(d->env.audit, policy_digest(policy));
+	return audit_record(d->env.audit, &rec, NULL);
 }
 
 static int daemon_record_life(struct daemon *d, const char *ev)
@@ -58,7 +54,7 @@ static int daemon_record_life(struct daemon *d, const char *ev)
 			   { .key = "uid", .num = geteuid() } },
 	};
 
-	return daemon_record(d, &rec);
+	return audit_record(d->env.audit, &rec, NULL);
 }
 
 /* SIGHUP: the new policy counts when it is whole and its record durable, else the old one does. */
@@ -75,8 +71,10 @@ static void daemon_reload(struct request_env *env, void *arg)
 	r = policy_load(d->cfg.policy_file, geteuid(), &policy);
 	if (r == 0) {
 		r = daemon_record_policy(d, policy);
-		if (r < 0)
+		if (r < 0) {
+			audit_policy(env->audit, policy_digest(env->policy));
 			policy_free(policy);
+		}
 	}
 	if (r < 0) {
 		log_err(0, "the policy in force stays as it was");
@@ -122,6 +120,31 @@ static int daemon_open_keys(struct daemon *d)
 	return keystore_open(d->state_dirfd, d->master, &d->env.keys);
 }
 
+static void daemon_end(struct daemon *d);
+
+/* No disk takes the audit log any more.  The caller of the log is never returned to. */
+static void daemon_fatal(void *arg)
+{
+	daemon_end(arg);
+	_exit(EX_IOERR);
+}
+
+static int daemon_open_audit(struct daemon *d)
+{
+	const struct audit_options opt = {
+		.segment_max = (uint64_t)d->cfg.audit_segment_kib * 1024,
+		.segment_age_s = d->cfg.audit_segment_age_s,
+		.reserve = (uint64_t)d->cfg.audit_reserve_kib * 1024,
+		.tick_s = d->cfg.audit_tick_s,
+		.checkpoint_s = d->cfg.audit_checkpoint_s,
+		.accept = d->opt->accept_log,
+		.fatal = daemon_fatal,
+		.arg = d,
+	};
+
+	return audit_open(d->state_dirfd, &opt, &d->env.audit);
+}
+
 static int daemon_start(struct daemon *d)
 {
 	struct timespec ts;
@@ -140,9 +163,11 @@ static int daemon_start(struct daemon *d)
 	d->state_dirfd = r = statedir_open(d->opt->state_dir, &d->lock_fd);
 	if (r < 0)
 		return r;
-	r = audit_open(d->state_dirfd, &d->env.audit);
+	r = daemon_open_audit(d);
 	if (r == 0)
 		r = daemon_open_keys(d);
+	if (r == 0)
+		r = audit_trust(d->env.audit, d->master);
 	if (r == 0)
 		r = daemon_record_life(d, "daemon.start");
 	if (r == 0)

@@ -18,17 +18,22 @@ enum main_exit { MAIN_OK = 0, MAIN_FAILED = 1, MAIN_USAGE = 2 };
 
 static const char usage_text[] =
 	"usage: clubkeyd [-f] --state DIR --run DIR [--config FILE]\n"
+	"                [--accept-log REASON]\n"
 	"\n"
 	"Keep the clubs' keys, give them out by policy, and record every request.\n"
 	"\n"
 	"  --state DIR    keys and audit log; made with mode 0700 if missing\n"
 	"  --run DIR      the sockets keyd.sock and admin.sock; made if missing\n"
 	"  --config FILE  settings; default " CONFIG_DEFAULT_FILE " if it exists\n"
+	"  --accept-log REASON\n"
+	"                 put aside an audit log that is not the one that was signed, and\n"
+	"                 begin a new one that tells of it\n"
 	"  -f             stay in the foreground\n"
 	"  --help, --version\n"
 	"\n"
 	"Without -f it returns when the sockets listen.  SIGHUP reads the policy again,\n"
-	"SIGTERM ends it.  Exit status: 0 done, 1 failed, 2 usage.\n";
+	"SIGTERM ends it.  Exit status: 0 done, 1 failed, 2 usage,\n"
+	"74 the audit log could not be written.\n";
 
 /* The pipe over which the background process tells its parent that it is ready; -1: none. */
 static int main_ready_fd = -1;
@@ -51,6 +56,7 @@ static int main_parse(int argc, char **argv, struct main_args *args)
 		{ "state", required_argument, NULL, 's' },
 		{ "run", required_argument, NULL, 'r' },
 		{ "config", required_argument, NULL, 'c' },
+		{ "accept-log", required_argument, NULL, 'a' },
 		{ "foreground", no_argument, NULL, 'f' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
@@ -68,6 +74,9 @@ static int main_parse(int argc, char **argv, struct main_args *args)
 			break;
 		case 'c':
 			args->opt.config_file = optarg;
+			break;
+		case 'a':
+			args->opt.accept_log = optarg;
 			break;
 		case 'f':
 			args->foreground = true;

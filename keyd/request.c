@@ -1,5 +1,7 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -9,6 +11,7 @@
 #include "keyd/version.h"
 
 #define REQUEST_BUSY_RETRY_S 1
+#define REQUEST_CORR_MAX 32
 
 /* The record's word for a purpose; NULL if there is none of this number. */
 static const char *request_purpose(uint32_t purpose)
@@ -37,10 +40,18 @@ static const char *request_event(enum wire_type asked)
 	}
 }
 
+/* What the records of one request have in common; NULL where a connection was refused. */
+static const char *request_corr(const struct request *req, char out[static REQUEST_CORR_MAX])
+{
+	snprintf(out, REQUEST_CORR_MAX, "%016" PRIx64 "-%" PRIu32, req->conn_id, req->req_id);
+	return req->conn_id ? out : NULL;
+}
+
 static void request_record(const struct request_env *env, const struct peer *peer,
 			   struct request *req, const char *rule, const char *why)
 {
 	bool is_get = req->asked == WIRE_GET;
+	char corr[REQUEST_CORR_MAX];
 	const struct auditrec rec = {
 		.ev = request_event(req->asked),
 		.res = req->answer == WIRE_DENY ? "deny" : "allow",
@@ -48,9 +59,11 @@ static void request_record(const struct request_env *env, const struct peer *pee
 		.why = why,
 		.club = req->club[0] ? req->club : NULL,
 		.epoch = req->epoch,
+		.ttl_s = is_get && req->answer == WIRE_KEY ? env->key_ttl_s : 0,
 		.purpose = is_get ? request_purpose(req->purpose) : NULL,
 		.peer = peer,
 		.acting = is_get ? &req->acting : NULL,
+		.corr = request_corr(req, corr),
 	};
 
 	req->seq = audit_append(env->audit, &rec);
@@ -105,6 +118,16 @@ static const char *request_lookup_why(int err)
 	}
 }
 
+/* While the log has no room for grants, or is at fault, all that is left is to say no. */
+static bool request_log_fault(const struct request_env *env, const struct peer *peer,
+			      struct request *req)
+{
+	if (audit_ready(env->audit))
+		return false;
+	request_deny(env, peer, req, WIRE_CODE_AUDIT, "audit", "the audit log is at fault");
+	return true;
+}
+
 static void request_decide_get(const struct request_env *env, const struct request_input *in,
 			       struct request *req)
 {
@@ -127,6 +150,8 @@ static void request_decide_get(const struct request_env *env, const struct reque
 	/* Both are always done, so that the time taken does not tell an unknown club. */
 	verdict = policy_decide(env->policy, &query);
 	epoch = keystore_lookup(env->keys, req->club, req->club_id);
+	if (request_log_fault(env, in->peer, req))
+		return;
 	if (!verdict.allow || epoch < 0) {
 		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, verdict.rule,
 			     verdict.allow ? request_lookup_why(epoch) : "policy");
@@ -170,6 +195,8 @@ static void request_decide_admin(const struct request_env *env, const struct req
 {
 	int r;
 
+	if (request_log_fault(env, in->peer, req))
+		return;
 	if (req->asked == WIRE_ADD) {
 		r = keystore_may_add(env->keys, req->club);
 		req->answer = WIRE_KEY;
@@ -253,6 +280,7 @@ void request_decide(const struct request_env *env, const struct request_input *i
 	int r;
 
 	memset(out, 0, sizeof(*out));
+	out->conn_id = in->conn_id;
 	if (in->len < 0) {
 		request_protocol_error(env, in->peer, out, request_recv_why(in->len));
 		return;
@@ -302,16 +330,18 @@ static int request_act(const struct request_env *env, const struct request *req,
 static void request_failed(const struct request_env *env, const struct peer *peer,
 			   const struct request *req, int err, struct wire_packet *p)
 {
+	char corr[REQUEST_CORR_MAX];
 	const struct auditrec rec = {
 		.ev = request_event(req->asked),
 		.res = "error",
 		.why = strerrordesc_np(-err),
 		.club = req->club,
 		.peer = peer,
+		.corr = request_corr(req, corr),
 		.extra = { { .key = "of", .num = req->seq } },
 	};
-	uint64_t seq = audit_append(env->audit, &rec);
-	bool ok = audit_commit(env->audit) == 0;
+	uint64_t seq;
+	bool ok = audit_record(env->audit, &rec, &seq) == 0;
 	char shown[256];
 
 	log_err(-err, "%s of club '%s'", request_event(req->asked),
@@ -388,11 +418,13 @@ size_t request_answer(const struct request_env *env, const struct peer *peer,
 void request_undelivered(const struct request_env *env, const struct peer *peer,
 			 const struct request *req)
 {
+	char corr[REQUEST_CORR_MAX];
 	const struct auditrec rec = {
 		.ev = "key.undelivered",
 		.club = req->club,
 		.epoch = req->epoch,
 		.peer = peer,
+		.corr = request_corr(req, corr),
 		.extra = { { .key = "of", .num = req->seq } },
 	};
 

@@ -35,6 +35,7 @@ struct request_input {
 	enum request_sock sock;
 	bool admin;			/* the peer may use the admin socket */
 	bool greeted;			/* its HELLO was accepted */
+	uint64_t conn_id;		/* of the connection, for its records */
 	const uint8_t *raw;
 	ssize_t len;			/* or an error of peer_recv() */
 	unsigned int nfds;		/* descriptors that came along */
@@ -45,6 +46,7 @@ struct request {
 	enum wire_code code;
 	enum wire_type asked;		/* 0: it was no packet */
 	uint32_t req_id;
+	uint64_t conn_id;
 	bool recorded;
 	bool hangup;			/* close the connection behind the answer */
 	uint64_t seq;			/* of its record */

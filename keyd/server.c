@@ -34,6 +34,7 @@ struct server_conn {
 	bool greeted, granted, closing;
 	int64_t deadline_ms;			/* CLOCK_MONOTONIC; unused once granted */
 	struct peer peer;
+	uint64_t conn_id;			/* random: ties its records together */
 };
 
 struct server_pending {
@@ -94,6 +95,7 @@ static struct server_conn *server_add_conn(struct server *s, int fd, enum reques
 	c->fd = fd;
 	c->sock = sock;
 	c->deadline_ms = server_now_ms() + SERVER_HANDSHAKE_MS;
+	randombytes_buf(&c->conn_id, sizeof(c->conn_id));
 	if (peer_identify(fd, &c->peer) < 0 || server_watch(s, fd, c) < 0) {
 		free(c);
 		return NULL;
@@ -153,6 +155,7 @@ static void server_read(struct server *s, struct server_conn *c)
 		.sock = c->sock,
 		.admin = c->peer.uid == 0 || c->peer.uid == s->self_uid,
 		.greeted = c->greeted,
+		.conn_id = c->conn_id,
 		.raw = s->rx,
 	};
 	struct server_pending *p;
@@ -196,7 +199,10 @@ static bool server_answer(struct server *s, const struct server_pending *p, bool
 static void server_answer_all(struct server *s)
 {
 	bool committed = audit_commit(s->env->audit) == 0;
+	uint64_t moved = audit_moved(s->env->audit);
 
+	for (unsigned int i = 0; i < s->npending; i++)
+		s->pending[i].req.seq += moved;
 	for (unsigned int i = 0; i < s->npending; i++)
 		if (!server_answer(s, &s->pending[i], committed))
 			server_drop(s, s->pending[i].conn);
@@ -233,13 +239,21 @@ static void server_signal(struct server *s, void (*reload)(struct request_env *,
 		s->stop = true;
 }
 
+/* How long to wait for clients: until the audit log or the sweep is due. */
+static int server_wait_ms(struct server *s)
+{
+	int due_ms = audit_tend(s->env->audit);
+
+	return s->nconns && due_ms > SERVER_SWEEP_MS ? SERVER_SWEEP_MS : due_ms;
+}
+
 int server_run(struct server *s, void (*reload)(struct request_env *env, void *arg), void *arg)
 {
 	struct epoll_event ev[SERVER_ROUND_MAX];
 	bool hup = false;
 
 	while (!s->stop) {
-		int n = epoll_wait(s->epfd, ev, SERVER_ROUND_MAX, s->nconns ? SERVER_SWEEP_MS : -1);
+		int n = epoll_wait(s->epfd, ev, SERVER_ROUND_MAX, server_wait_ms(s));
 
 		if (n < 0 && errno != EINTR)
 			return -errno;

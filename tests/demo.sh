@@ -86,7 +86,7 @@ mount_store() {
 remount() { unmount || fail "clubfs did not end cleanly"; mount_store; }
 
 # requests: the key requests in the audit log, one line each, as a person would read them.
-requests() { python3 "$repo/tests/demo_audit.py" <"$dir/state/audit/audit.jsonl"; }
+requests() { cat "$dir"/state/audit/*.jsonl | python3 "$repo/tests/demo_audit.py"; }
 
 for need in clubfs clubkeyd clubctl sqlite3 python3 fusermount3; do
 	command -v "$need" >/dev/null || { echo "demo.sh: '$need' is missing; use 'make demo'" >&2; exit 1; }

@@ -221,13 +221,11 @@ class Keyd(Daemon):
         import json
         found = []
         top = os.path.join(self.state, "audit")
-        for folder, _, names in os.walk(top):
-            for name in sorted(names):
-                with open(os.path.join(folder, name), encoding="utf-8") as f:
-                    for line in f:
-                        if line.startswith("{"):
-                            found.append(json.loads(line))
-        return sorted(found, key=lambda r: r.get("seq", 0))
+        for name in sorted(os.listdir(top)):
+            if name.endswith(".jsonl"):
+                with open(os.path.join(top, name), encoding="utf-8") as f:
+                    found += [json.loads(line) for line in f]
+        return found
 
 
 class Mount(Daemon):

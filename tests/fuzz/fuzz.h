@@ -17,5 +17,7 @@ int fuzz_geom(const uint8_t *in, size_t len);
 int fuzz_wire(const uint8_t *in, size_t len);
 int fuzz_control(const uint8_t *in, size_t len);
 int fuzz_journal(const uint8_t *in, size_t len);
+int fuzz_auditline(const uint8_t *in, size_t len);
+int fuzz_auditnote(const uint8_t *in, size_t len);
 
 #endif

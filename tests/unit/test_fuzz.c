@@ -15,6 +15,7 @@ static const struct {
 	{ "filehdr", fuzz_filehdr }, { "clubhdr", fuzz_clubhdr }, { "name", fuzz_name },
 	{ "xattr", fuzz_xattr },     { "geom", fuzz_geom },	  { "wire", fuzz_wire },
 	{ "control", fuzz_control }, { "journal", fuzz_journal },
+	{ "auditline", fuzz_auditline }, { "auditnote", fuzz_auditnote },
 };
 
 static void replay(size_t target, const char *path)
