@@ -41,7 +41,7 @@ endif
 # Asked on first use and then remembered: `make deps` has to work before pkg-config is there.
 pkg	 = $(shell pkg-config $(1) 2>/dev/null)
 once	 = $(eval $(1) := $(2))$($(1))
-BASE_PC	:= libsodium libcrypto libxxhash libsystemd
+BASE_PC	:= libsodium libcrypto libxxhash libsystemd libseccomp libcap-ng
 BASE_CFLAGS = $(call once,BASE_CFLAGS,$(call pkg,--cflags $(BASE_PC)))
 BASE_LIBS   = $(call once,BASE_LIBS,$(call pkg,--libs $(BASE_PC)) -pthread)
 # libfuse's own headers are not ours to lint, so they are system headers.  Only fs/mount
@@ -101,7 +101,7 @@ $(B)/lib%.a: $(B)/.flags
 $(B)/clubfs: $(B)/fs/mount/main.o $(MOUNT) $(STORE) $(KEYLIB)
 $(B)/clubfs: LDLIBS += $(FUSE_LIBS)
 $(B)/clubkeyd: $(B)/keyd/main.o $(KEYD) $(KEYLIB)
-$(B)/clubctl: $(B)/tools/clubctl/main.o $(CTL) $(STORE) $(KEYLIB)
+$(B)/clubctl: $(B)/tools/clubctl/main.o $(CTL) $(STORE) $(KEYD) $(KEYLIB)
 $(B)/clubctl: LDLIBS += -ljson-c
 # A static pattern: "%: deps" without a recipe would be ignored and link an empty, passing test.
 $(TESTS): $(B)/test_%: $(B)/tests/unit/test_%.o $(call OBJ,$(TESTHELP)) \
@@ -139,10 +139,9 @@ e2e: all	## run the tests that mount; T='-k word' selects
 
 FUZZ_TIME ?= 60
 FUZZERS	:= $(addprefix build-fuzz/fuzz-,filehdr clubhdr name xattr geom wire control journal \
-	     auditline auditnote)
-FUZZKEYD := $(addprefix keyd/,auditrec.c auditnote.c json.c names.c)
-$(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(STORESRC) $(FUZZKEYD) \
-			       $(HEADERS)
+	     auditline auditnote keyfile backup)
+$(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(KEYDSRC) \
+		$(STORESRC) $(HEADERS)
 	@mkdir -p $(@D) && echo '  FUZZ    $@'
 	$(Q)clang -g -O1 $(LANG_FLAGS) $(BASE_CFLAGS) -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=all -DTARGET=fuzz_$* -o $@ $(filter %.c,$^) $(BASE_LIBS)
@@ -214,11 +213,12 @@ format-diff:	## what clang-format would change; advice, not a gate
 ##### Installing what is needed, and what was built
 
 APT_BUILD := gcc libc6-dev pkg-config libfuse3-dev libsodium-dev libssl-dev libxxhash-dev \
-	     libsystemd-dev libjson-c-dev
+	     libsystemd-dev libjson-c-dev libseccomp-dev libcap-ng-dev
 APT_DEMO := $(APT_BUILD) fuse3 sqlite3 mdbtools python3 util-linux procps
 APT_TEST := $(APT_DEMO) clang libclang-rt-dev clang-tidy cppcheck mandoc libcriterion-dev python3-pytest \
-	    python3-pytest-xdist python3-cryptography attr acl rsync strace e2fsprogs util-linux-extra samba \
-	    samba-vfs-modules smbclient golang-go golang-golang-x-mod-dev faketime openssl
+	    python3-pytest-xdist python3-cryptography attr acl rsync strace gdb systemd e2fsprogs \
+	    util-linux-extra samba samba-vfs-modules smbclient golang-go golang-golang-x-mod-dev \
+	    faketime openssl
 APT_BENCH := $(APT_DEMO) gocryptfs securefs encfs e2fsprogs
 APT_SUITES := $(APT_DEMO) fio stress-ng dbench bonnie++ samba samba-vfs-modules samba-testsuite \
 	      samba-common-bin

@@ -7,6 +7,7 @@
 #include "keyd/atomicfile.h"
 #include "keyd/auditkey.h"
 #include "keyd/lib/bytes.h"
+#include "keyd/lib/secmem.h"
 
 static_assert(crypto_sign_SEEDBYTES == WRAP_KEY_LEN, "the seed is wrapped as a key");
 static_assert(crypto_sign_SECRETKEYBYTES == AUDITNOTE_SECRET_LEN, "libsodium's form");
@@ -26,7 +27,7 @@ static void auditkey_origin(struct auditkey *k)
 /* Fill in what follows from the seed.  @seed is locked memory. */
 static int auditkey_expand(struct auditkey *k, const uint8_t *seed)
 {
-	k->secret = sodium_malloc(AUDITNOTE_SECRET_LEN);
+	k->secret = secmem_alloc(AUDITNOTE_SECRET_LEN);
 	if (!k->secret)
 		return -ENOMEM;
 	crypto_sign_seed_keypair(k->pub, k->secret, seed);
@@ -52,7 +53,7 @@ static int auditkey_check(const uint8_t raw[static AUDITKEY_SIZE])
 
 static int auditkey_unwrap(struct auditkey *k, const uint8_t *master)
 {
-	uint8_t *seed = sodium_malloc(WRAP_KEY_LEN);
+	uint8_t *seed = secmem_alloc(WRAP_KEY_LEN);
 	struct wrap_box box;
 	int r = -ENOMEM;
 
@@ -67,7 +68,7 @@ static int auditkey_unwrap(struct auditkey *k, const uint8_t *master)
 		r = auditkey_expand(k, seed);
 	if (r == 0 && memcmp(k->pub, k->raw + AUDITKEY_PUB, sizeof(k->pub)) != 0)
 		r = -EBADMSG;
-	sodium_free(seed);
+	secmem_free(seed);
 	return r;
 }
 
@@ -111,7 +112,7 @@ static int auditkey_wrap(struct auditkey *k, const uint8_t *master, const uint8_
 
 int auditkey_make(const uint8_t *master, uint32_t number, struct auditkey *out)
 {
-	uint8_t *seed = sodium_malloc(WRAP_KEY_LEN);
+	uint8_t *seed = secmem_alloc(WRAP_KEY_LEN);
 	int r = -ENOMEM;
 
 	memset(out, 0, sizeof(*out));
@@ -127,7 +128,7 @@ int auditkey_make(const uint8_t *master, uint32_t number, struct auditkey *out)
 		memcpy(out->raw + AUDITKEY_PUB, out->pub, sizeof(out->pub));
 		r = auditkey_wrap(out, master, seed);
 	}
-	sodium_free(seed);
+	secmem_free(seed);
 	if (r < 0)
 		auditkey_free(out);
 	return r;
@@ -140,6 +141,6 @@ int auditkey_save(int state_dirfd, const struct auditkey *k)
 
 void auditkey_free(struct auditkey *k)
 {
-	sodium_free(k->secret);
+	secmem_free(k->secret);
 	memset(k, 0, sizeof(*k));
 }

@@ -1,5 +1,7 @@
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +10,14 @@
 #include "keyd/config.h"
 #include "keyd/conftok.h"
 
-enum config_kind { CONFIG_PATH, CONFIG_PATH_OR_STDIN, CONFIG_MODE, CONFIG_GROUP, CONFIG_COUNT };
+enum config_kind {
+	CONFIG_PATH,
+	CONFIG_PATH_OR_STDIN,
+	CONFIG_FILE_NAME,
+	CONFIG_MODE,
+	CONFIG_GROUP,
+	CONFIG_COUNT,
+};
 
 static const struct config_key {
 	const char *name;
@@ -18,6 +27,7 @@ static const struct config_key {
 } config_keys[] = {
 	{ "master-key-file", CONFIG_PATH, offsetof(struct config, master_key_file), 0, 0 },
 	{ "passphrase-file", CONFIG_PATH_OR_STDIN, offsetof(struct config, passphrase_file), 0, 0 },
+	{ "master-credential", CONFIG_FILE_NAME, offsetof(struct config, master_credential), 0, 0 },
 	{ "policy", CONFIG_PATH, offsetof(struct config, policy_file), 0, 0 },
 	{ "socket-mode", CONFIG_MODE, offsetof(struct config, socket_mode), 0, 0 },
 	{ "socket-group", CONFIG_GROUP, offsetof(struct config, socket_gid), 0, 0 },
@@ -36,21 +46,36 @@ static const struct config_key {
 };
 #define CONFIG_NKEYS (sizeof(config_keys) / sizeof(config_keys[0]))
 
+static int config_set_text(const struct conftok *t, char **at)
+{
+	char *copy = strdup(t->word[1]);
+
+	if (!copy)
+		return -ENOMEM;
+	free(*at);
+	*at = copy;
+	return 0;
+}
+
 static int config_set_path(const struct conftok *t, const struct config_key *k, void *at)
 {
 	const char *value = t->word[1];
 	bool is_stdin = k->kind == CONFIG_PATH_OR_STDIN && strcmp(value, "-") == 0;
-	char *copy;
 
 	if (value[0] != '/' && !is_stdin)
 		return conftok_error(t, "%s: expected an absolute path%s, found '%s'", k->name,
 				     k->kind == CONFIG_PATH_OR_STDIN ? " or -" : "", value);
-	copy = strdup(value);
-	if (!copy)
-		return -ENOMEM;
-	free(*(char **)at);
-	*(char **)at = copy;
-	return 0;
+	return config_set_text(t, at);
+}
+
+static int config_set_file_name(const struct conftok *t, const struct config_key *k, void *at)
+{
+	const char *value = t->word[1];
+
+	if (!*value || strlen(value) > NAME_MAX || value[0] == '.' || strchr(value, '/'))
+		return conftok_error(t, "%s: expected the name of a credential, found '%s'",
+				     k->name, value);
+	return config_set_text(t, at);
 }
 
 static int config_set_mode(const struct conftok *t, const struct config_key *k, mode_t *at)
@@ -107,6 +132,8 @@ static int config_line(const struct conftok *t, struct config *c)
 	case CONFIG_PATH:
 	case CONFIG_PATH_OR_STDIN:
 		return config_set_path(t, k, at);
+	case CONFIG_FILE_NAME:
+		return config_set_file_name(t, k, at);
 	case CONFIG_MODE:
 		return config_set_mode(t, k, at);
 	case CONFIG_GROUP:
@@ -126,9 +153,9 @@ static int config_parse(struct conftok *t, struct config *c)
 		if (r < 0)
 			return r;
 	}
-	if (r == 0 && c->master_key_file && c->passphrase_file)
-		return conftok_error(t, "both master-key-file and passphrase-file are set; "
-				     "the master key can come from one only");
+	if (r == 0 && !!c->master_key_file + !!c->passphrase_file + !!c->master_credential > 1)
+		return conftok_error(t, "more than one of master-key-file, passphrase-file and "
+				     "master-credential; the master key can come from one only");
 	return r;
 }
 
@@ -171,6 +198,8 @@ void config_free(struct config *c)
 {
 	free(c->master_key_file);
 	free(c->passphrase_file);
+	free(c->master_credential);
 	free(c->policy_file);
-	c->master_key_file = c->passphrase_file = c->policy_file = NULL;
+	c->master_key_file = c->passphrase_file = NULL;
+	c->master_credential = c->policy_file = NULL;
 }

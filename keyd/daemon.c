@@ -1,10 +1,13 @@
 /*
  * daemon.c - the order matters: lock the state directory before anything in it is read; verify
- * the audit log before there is a secret in memory; record the start before a socket exists.
+ * the audit log before there is a secret in memory; record the start before a socket exists; shut
+ * the sandbox when everything is open and before the first packet is read.
  */
 #include <errno.h>
+#include <libgen.h>
 #include <signal.h>
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -16,9 +19,14 @@
 #include "keyd/config.h"
 #include "keyd/daemon.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/secmem.h"
+#include "keyd/lib/selfcheck.h"
 #include "keyd/master.h"
+#include "keyd/restored.h"
+#include "keyd/sandbox.h"
 #include "keyd/server.h"
 #include "keyd/statedir.h"
+#include "keyd/unlockfail.h"
 #include "keyd/version.h"
 
 struct daemon {
@@ -51,7 +59,8 @@ static int daemon_record_life(struct daemon *d, const char *ev)
 		.ev = ev,
 		.extra = { { .key = "version", .text = KEYD_VERSION },
 			   { .key = "pid", .num = (uint64_t)getpid() },
-			   { .key = "uid", .num = geteuid() } },
+			   { .key = "uid", .num = geteuid() },
+			   { .key = "unlock", .text = master_source_name(&d->cfg) } },
 	};
 
 	return audit_record(d->env.audit, &rec, NULL);
@@ -106,6 +115,20 @@ static int daemon_signals(struct daemon *d)
 	return sigprocmask(SIG_BLOCK, &d->signals, NULL) < 0 ? -errno : 0;
 }
 
+/* What happened to the keys while no daemon ran. */
+static int daemon_record_keys(struct daemon *d)
+{
+	const struct auditrec rec = {
+		.ev = "key.accept",
+		.extra = { { .key = "clubs", .num = keystore_count(d->env.keys) } },
+	};
+	int r = unlockfail_record(d->state_dirfd, d->env.audit);
+
+	if (r == 0)
+		r = restored_record(d->state_dirfd, d->env.audit);
+	return r == 0 && d->opt->accept_keys ? audit_record(d->env.audit, &rec, NULL) : r;
+}
+
 static int daemon_open_keys(struct daemon *d)
 {
 	int r = keystore_has_keys(d->state_dirfd);
@@ -115,9 +138,32 @@ static int daemon_open_keys(struct daemon *d)
 		return r;
 	}
 	r = master_load(d->state_dirfd, &d->cfg, r == 1, &d->master);
+	if (r == -EKEYREJECTED)
+		unlockfail_note(d->state_dirfd);
 	if (r < 0)
 		return r;
-	return keystore_open(d->state_dirfd, d->master, &d->env.keys);
+	return keystore_open(d->state_dirfd, d->master, d->opt->accept_keys, &d->env.keys);
+}
+
+/*
+ * The policy's directory, not the file: an editor puts a new file in its place.  The configuration
+ * is not read again.
+ */
+static int daemon_sandbox(const struct daemon *d)
+{
+	struct sandbox sb = {
+		.write = { d->opt->state_dir, d->opt->run_dir },
+		.traced = d->opt->traced,
+	};
+	char *policy = d->cfg.policy_file ? strdup(d->cfg.policy_file) : NULL;
+	int r = -ENOMEM;
+
+	if (policy || !d->cfg.policy_file) {
+		sb.read[0] = policy ? dirname(policy) : NULL;
+		r = sandbox_enter(&sb);
+	}
+	free(policy);
+	return r;
 }
 
 static void daemon_end(struct daemon *d);
@@ -173,10 +219,12 @@ static int daemon_start(struct daemon *d)
 	if (r == 0)
 		r = daemon_record_policy(d, d->env.policy);
 	if (r == 0)
+		r = daemon_record_keys(d);
+	if (r == 0)
 		r = statedir_make_run(d->opt->run_dir);
 	if (r == 0)
 		r = server_open(d->opt->run_dir, &d->cfg, &d->signals, &d->env, &d->server);
-	return r;
+	return r == 0 ? daemon_sandbox(d) : r;
 }
 
 static void daemon_end(struct daemon *d)
@@ -187,7 +235,7 @@ static void daemon_end(struct daemon *d)
 	if (served)
 		daemon_record_life(d, "daemon.stop");
 	keystore_close(d->env.keys);
-	sodium_free(d->master);
+	secmem_free(d->master);
 	audit_close(d->env.audit);
 	policy_free(d->env.policy);
 	config_free(&d->cfg);
@@ -204,6 +252,8 @@ int daemon_run(const struct daemon_options *opt, void (*ready)(void))
 
 	umask(077);
 	daemon_raise_nofile();
+	selfcheck_swap();
+	log_info("keys are kept in %s", secmem_where());
 	r = daemon_start(&d);
 	if (r == 0) {
 		log_info("ready with %u clubs in '%s'", keystore_count(d.env.keys), opt->run_dir);

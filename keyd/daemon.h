@@ -8,6 +8,8 @@ struct daemon_options {
 	const char *state_dir, *run_dir;
 	const char *config_file;	/* NULL: the default one */
 	const char *accept_log;		/* why the audit log is put aside; NULL: it is not */
+	bool traced;			/* somebody may trace us: for tests */
+	bool accept_keys;		/* take key files as they are, however old */
 };
 
 /*

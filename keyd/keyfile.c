@@ -17,8 +17,10 @@ struct keyfile *keyfile_new(uint32_t nentries)
 {
 	struct keyfile *f = calloc(1, sizeof(*f) + nentries * sizeof(f->entry[0]));
 
-	if (f)
-		f->nentries = nentries;
+	if (!f)
+		return NULL;
+	f->version = KEYFILE_VERSION_NOW;
+	f->nentries = nentries;
 	return f;
 }
 
@@ -36,8 +38,7 @@ static int keyfile_decode_name(const uint8_t *raw, char name[static CLUBNAME_MAX
 
 	if (len == 0 || len > CLUBNAME_MAX)
 		return -EUCLEAN;
-	if (!keyfile_is_zero(raw + KEYFILE_NAME + len, CLUBNAME_MAX - len) ||
-	    !keyfile_is_zero(raw + KEYFILE_RSVD, 4))
+	if (!keyfile_is_zero(raw + KEYFILE_NAME + len, CLUBNAME_MAX - len))
 		return -EUCLEAN;
 	memset(name, 0, CLUBNAME_MAX + 1);
 	memcpy(name, raw + KEYFILE_NAME, len);
@@ -54,7 +55,7 @@ static int keyfile_decode_entry(const uint8_t *raw, struct keyfile_entry *e)
 	if (e->epoch == 0 || !keyfile_is_zero(raw + KEYFILE_E_RSVD, 8) ||
 	    !keyfile_is_zero(raw + KEYFILE_E_RSVD2, 4))
 		return -EUCLEAN;
-	if (state != KEYFILE_PRE_ACTIVE && state != KEYFILE_ACTIVE)
+	if (state < KEYFILE_PRE_ACTIVE || state >= KEYFILE_STATE_END)
 		return -ENOTSUP;
 	e->state = (enum keyfile_state)state;
 	memcpy(e->box.salt, raw + KEYFILE_E_SALT, WRAP_SALT_LEN);
@@ -67,19 +68,25 @@ static int keyfile_decode_entry(const uint8_t *raw, struct keyfile_entry *e)
 int keyfile_decode(const uint8_t *raw, size_t len, struct keyfile **out)
 {
 	struct keyfile *f;
-	uint32_t n;
+	uint32_t n, version, generation;
 	int r;
 
 	if (len < KEYFILE_HDR_SIZE || memcmp(raw, keyfile_magic, sizeof(keyfile_magic)) != 0)
 		return -EUCLEAN;
-	if (get_le32(raw + KEYFILE_VERSION) != 1)
+	version = get_le32(raw + KEYFILE_VERSION);
+	if (version != 1 && version != KEYFILE_VERSION_NOW)
 		return -ENOTSUP;
+	generation = get_le32(raw + KEYFILE_GENERATION);
+	if ((version == 1) != (generation == 0))
+		return -EUCLEAN;
 	n = get_le32(raw + KEYFILE_COUNT);
 	if (n == 0 || n > KEYFILE_ENTRIES_MAX || len != KEYFILE_HDR_SIZE + n * KEYFILE_E_SIZE)
 		return -EUCLEAN;
 	f = keyfile_new(n);
 	if (!f)
 		return -ENOMEM;
+	f->version = version;
+	f->generation = generation;
 	memcpy(f->store_id, raw + KEYFILE_STORE_ID, KEYFILE_ID_LEN);
 	memcpy(f->club_id, raw + KEYFILE_CLUB_ID, KEYFILE_ID_LEN);
 	r = keyfile_decode_name(raw, f->name);
@@ -102,12 +109,13 @@ static void keyfile_encode_hdr(const struct keyfile *f, uint8_t *raw)
 
 	memset(raw, 0, KEYFILE_HDR_SIZE);
 	memcpy(raw + KEYFILE_MAGIC, keyfile_magic, sizeof(keyfile_magic));
-	put_le32(raw + KEYFILE_VERSION, 1);
+	put_le32(raw + KEYFILE_VERSION, f->version);
 	put_le32(raw + KEYFILE_COUNT, f->nentries);
 	memcpy(raw + KEYFILE_STORE_ID, f->store_id, KEYFILE_ID_LEN);
 	memcpy(raw + KEYFILE_CLUB_ID, f->club_id, KEYFILE_ID_LEN);
 	put_le32(raw + KEYFILE_NAME_LEN, (uint32_t)len);
 	memcpy(raw + KEYFILE_NAME, f->name, len);
+	put_le32(raw + KEYFILE_GENERATION, f->generation);
 }
 
 static void keyfile_encode_entry(const struct keyfile_entry *e, uint8_t *raw)
@@ -136,10 +144,21 @@ void keyfile_aad(const struct keyfile *f, uint32_t i, uint8_t aad[static KEYFILE
 	uint8_t raw[KEYFILE_E_SIZE];
 
 	keyfile_encode_hdr(f, aad);
-	/* The count changes with each new epoch and must not make older entries unreadable. */
-	put_le32(aad + KEYFILE_COUNT, 0);
+	if (f->version == 1)
+		put_le32(aad + KEYFILE_COUNT, 0);
 	keyfile_encode_entry(&f->entry[i], raw);
 	memcpy(aad + KEYFILE_HDR_SIZE, raw, KEYFILE_E_SALT);
+}
+
+const char *keyfile_state_name(uint32_t state)
+{
+	static const char *const name[KEYFILE_STATE_END] = {
+		[KEYFILE_PRE_ACTIVE] = "pre-active",	[KEYFILE_ACTIVE] = "active",
+		[KEYFILE_SUSPENDED] = "suspended",	[KEYFILE_DEACTIVATED] = "deactivated",
+		[KEYFILE_COMPROMISED] = "compromised",	[KEYFILE_DESTROYED] = "destroyed",
+	};
+
+	return state < KEYFILE_STATE_END && name[state] ? name[state] : "?";
 }
 
 void keyfile_filename(const char *club, char out[static KEYFILE_FILENAME_MAX])

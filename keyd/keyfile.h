@@ -1,9 +1,12 @@
 /*
  * keyfile.h - the file that holds a club's wrapped keys, one entry per epoch.
  *
- * Everything but the wrapped key is readable, and all of it is bound to the key: the AAD of an
- * entry is the header with its count zeroed and the entry's first 32 bytes.  So a file cannot be
- * given to another club or store, and a state cannot be edited.
+ * Everything but the wrapped key is readable, and all of it is bound to each key: the AAD of an
+ * entry is the header and the entry's first 32 bytes.  So a file cannot be given to another club
+ * or store, a state or time cannot be edited, no entry can be left out, and entries of an older
+ * file do not fit: the header counts the entries and how often the file was written.
+ *
+ * In version 1 neither was bound (the AAD has a count of 0).  It is read, and written as version 2.
  */
 #ifndef KEYD_KEYFILE_H
 #define KEYD_KEYFILE_H
@@ -20,16 +23,16 @@
 
 enum {					/* off  len  field (integers little-endian)	*/
 	KEYFILE_MAGIC = 0,		/*   0    8  "CLUBKEY\0"			*/
-	KEYFILE_VERSION = 8,		/*   8    4  1					*/
+	KEYFILE_VERSION = 8,		/*   8    4  2					*/
 	KEYFILE_COUNT = 12,		/*  12    4  entries, 1..256			*/
 	KEYFILE_STORE_ID = 16,		/*  16   16					*/
 	KEYFILE_CLUB_ID = 32,		/*  32   16					*/
 	KEYFILE_NAME_LEN = 48,		/*  48    4  1..200				*/
 	KEYFILE_NAME = 52,		/*  52  200  the club's name, zero-padded	*/
-	KEYFILE_RSVD = 252,		/* 252    4  zero				*/
+	KEYFILE_GENERATION = 252,	/* 252    4  written so often; 0 in version 1	*/
 	KEYFILE_HDR_SIZE = 256,
 };
-static_assert(KEYFILE_NAME + CLUBNAME_MAX == KEYFILE_RSVD, "room for the longest name");
+static_assert(KEYFILE_NAME + CLUBNAME_MAX == KEYFILE_GENERATION, "room for the longest name");
 
 enum {					/* off  len  field, from the entry's start	*/
 	KEYFILE_E_EPOCH = 0,		/*   0    4  from 1, ascending			*/
@@ -49,8 +52,18 @@ static_assert(KEYFILE_E_TAG + WRAP_TAG_LEN == KEYFILE_E_SIZE, "entry ends after 
 #define KEYFILE_AAD_LEN (KEYFILE_HDR_SIZE + KEYFILE_E_SALT)
 #define KEYFILE_SIZE_MAX (KEYFILE_HDR_SIZE + KEYFILE_ENTRIES_MAX * KEYFILE_E_SIZE)
 
-/* Numbers as in SP 800-57's order; suspended, deactivated, compromised and destroyed follow. */
-enum keyfile_state { KEYFILE_PRE_ACTIVE = 1, KEYFILE_ACTIVE = 2 };
+#define KEYFILE_VERSION_NOW 2
+
+/* The states of SP 800-57, in its order.  A destroyed key is 32 zero bytes, wrapped like a key. */
+enum keyfile_state {
+	KEYFILE_PRE_ACTIVE = 1,
+	KEYFILE_ACTIVE = 2,
+	KEYFILE_SUSPENDED = 3,
+	KEYFILE_DEACTIVATED = 4,
+	KEYFILE_COMPROMISED = 5,
+	KEYFILE_DESTROYED = 6,
+	KEYFILE_STATE_END,
+};
 
 struct keyfile_entry {
 	uint32_t epoch;
@@ -62,11 +75,15 @@ struct keyfile_entry {
 struct keyfile {
 	uint8_t store_id[KEYFILE_ID_LEN], club_id[KEYFILE_ID_LEN];
 	char name[CLUBNAME_MAX + 1];
+	uint32_t version, generation;
 	uint32_t nentries;
 	struct keyfile_entry entry[];
 };
 
-/* keyfile_new(): zeroed, with room for @nentries.  NULL if out of memory; free() ends it. */
+/*
+ * keyfile_new(): of version 2, else zeroed, with room for @nentries.  NULL if out of memory;
+ * free() ends it.
+ */
 struct keyfile *keyfile_new(uint32_t nentries);
 
 /*
@@ -80,6 +97,9 @@ size_t keyfile_encode(const struct keyfile *f, uint8_t *raw);
 
 /* keyfile_aad(): what entry @i is bound to. */
 void keyfile_aad(const struct keyfile *f, uint32_t i, uint8_t aad[static KEYFILE_AAD_LEN]);
+
+/* keyfile_state_name(): "active" and so on; "?" if there is no such state. */
+const char *keyfile_state_name(uint32_t state);
 
 #define KEYFILE_FILENAME_MAX 192
 

@@ -1,12 +1,8 @@
 /*
  * keystore.c - invariants:
  * 1. ks->club is sorted by name, each name once.
- * 2. What is in memory is on the disk: memory changes only after atomicfile_write() returned 0.
- *
- * state        -> state   [function]
- * (none)       -> pre-active [keystore_add]
- * pre-active   -> pre-active, another key [keystore_add]
- * pre-active   -> active  [keystore_activate]
+ * 2. What is in memory is on the disk: memory changes only after that (keystore_change.c).
+ * 3. The index names the generation in memory of each file of version 2.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -15,26 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "keyd/atomicfile.h"
-#include "keyd/keyfile.h"
-#include "keyd/keystore.h"
+#include "keyd/keystore_impl.h"
 #include "keyd/lib/cleanup.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/secmem.h"
 
 static_assert(KEYSTORE_KEY_LEN == WRAP_KEY_LEN, "one key length");
 
-struct keystore {
-	int dirfd;			/* of KEYSTORE_DIR */
-	const uint8_t *master;
-	struct keyfile **club;
-	size_t nclubs;
-};
-
-/* Where @name is, or where it would have to go.  Returns true if it is there. */
-static bool keystore_find(const struct keystore *ks, const char *name, size_t *at)
+bool keystore_find(const struct keystore *ks, const char *name, size_t *at)
 {
 	size_t lo = 0, hi = ks->nclubs;
 
@@ -55,8 +42,7 @@ static bool keystore_find(const struct keystore *ks, const char *name, size_t *a
 	return false;
 }
 
-/* Make room for one more, so that nothing can fail once the disk was changed. */
-static int keystore_reserve(struct keystore *ks)
+int keystore_reserve(struct keystore *ks)
 {
 	struct keyfile **v = reallocarray(ks->club, ks->nclubs + 1, sizeof(*v));
 
@@ -66,8 +52,7 @@ static int keystore_reserve(struct keystore *ks)
 	return 0;
 }
 
-/* Put @f in its place, in room that keystore_reserve() made; an older one is freed. */
-static void keystore_put(struct keystore *ks, struct keyfile *f)
+void keystore_put(struct keystore *ks, struct keyfile *f)
 {
 	size_t at;
 
@@ -80,17 +65,8 @@ static void keystore_put(struct keystore *ks, struct keyfile *f)
 	ks->club[at] = f;
 }
 
-static int keystore_seal_entry(const struct keystore *ks, struct keyfile *f, uint32_t i,
-			       const uint8_t *key)
-{
-	uint8_t aad[KEYFILE_AAD_LEN];
-
-	keyfile_aad(f, i, aad);
-	return wrap_seal(ks->master, aad, sizeof(aad), key, &f->entry[i].box);
-}
-
-static int keystore_open_entry(const struct keystore *ks, const struct keyfile *f, uint32_t i,
-			       uint8_t *key)
+int keystore_open_entry(const struct keystore *ks, const struct keyfile *f, uint32_t i,
+			uint8_t *key)
 {
 	uint8_t aad[KEYFILE_AAD_LEN];
 
@@ -98,30 +74,36 @@ static int keystore_open_entry(const struct keystore *ks, const struct keyfile *
 	return wrap_open(ks->master, aad, sizeof(aad), &f->entry[i].box, key);
 }
 
-static int keystore_write(const struct keystore *ks, const struct keyfile *f)
-{
-	char file[KEYFILE_FILENAME_MAX];
-	AUTO_FREE uint8_t *raw = malloc(KEYFILE_SIZE_MAX);
-
-	if (!raw)
-		return -ENOMEM;
-	keyfile_filename(f->name, file);
-	return atomicfile_write(ks->dirfd, file, raw, keyfile_encode(f, raw));
-}
-
 /* Does the master key open every entry of @f? */
 static int keystore_verify(const struct keystore *ks, const struct keyfile *f)
 {
-	uint8_t *key = sodium_malloc(KEYSTORE_KEY_LEN);
+	uint8_t *key = secmem_alloc(KEYSTORE_KEY_LEN);
 	int r = key ? 0 : -ENOMEM;
 
 	for (uint32_t i = 0; i < f->nentries && r == 0; i++)
 		r = keystore_open_entry(ks, f, i, key);
-	sodium_free(key);
+	secmem_free(key);
 	return r;
 }
 
-static int keystore_load_file(struct keystore *ks, const char *file, uint8_t *raw)
+/*
+ * Is @f the last one that was written?  One generation ahead it was written just before a crash.
+ * With @accept it counts as it is.
+ */
+static int keystore_check_age(struct keystore *ks, const struct keyfile *f, bool accept)
+{
+	uint32_t known = keyindex_get(ks->index, f->name);
+
+	if (!accept && f->generation != known && f->generation != known + 1) {
+		log_err(0, "a key file is of generation %u, but %u was written last; the file, or "
+			KEYINDEX_FILE ", was put back or is missing; --accept-keys takes the keys "
+			"as they are", f->generation, known);
+		return -ESTALE;
+	}
+	return f->generation ? keyindex_set(ks->index, f->name, f->generation) : 0;
+}
+
+static int keystore_load_file(struct keystore *ks, const char *file, uint8_t *raw, bool accept)
 {
 	char expected[KEYFILE_FILENAME_MAX];
 	ssize_t n = atomicfile_read(ks->dirfd, file, raw, KEYFILE_SIZE_MAX);
@@ -134,6 +116,8 @@ static int keystore_load_file(struct keystore *ks, const char *file, uint8_t *ra
 	r = strcmp(file, expected) == 0 ? 0 : -EBADMSG;	/* another club's file, renamed */
 	if (r == 0)
 		r = keystore_verify(ks, f);
+	if (r == 0)
+		r = keystore_check_age(ks, f, accept);
 	if (r == 0)
 		r = keystore_reserve(ks);
 	if (r == 0)
@@ -153,7 +137,7 @@ static DIR *keystore_opendir(int dirfd)
 	return dir;
 }
 
-static int keystore_load(struct keystore *ks)
+static int keystore_load(struct keystore *ks, bool accept)
 {
 	DIR *dir = keystore_opendir(ks->dirfd);
 	const struct dirent *de;
@@ -169,7 +153,7 @@ static int keystore_load(struct keystore *ks)
 	while (r != -ENOMEM && (errno = 0, de = readdir(dir))) {
 		if (de->d_name[0] == '.')	/* also a write that a crash cut short */
 			continue;
-		r = keystore_load_file(ks, de->d_name, raw);
+		r = keystore_load_file(ks, de->d_name, raw, accept);
 		if (r < 0)
 			log_err(-r, "key file '%s' is unusable, so its club stays locked; "
 				"restore it from a backup",
@@ -215,7 +199,33 @@ int keystore_has_keys(int state_dirfd)
 	return r;
 }
 
-int keystore_open(int state_dirfd, const uint8_t *master, struct keystore **out)
+/* The index; a new one where there is none, which then misses no file that was ever changed. */
+static int keystore_open_index(int state_dirfd, bool accept, struct keystore *ks)
+{
+	int r = accept ? -ENOENT : keyindex_open(state_dirfd, ks->master, &ks->index);
+
+	if (r == -ENOENT) {
+		ks->index = keyindex_new(state_dirfd, ks->master);
+		return ks->index ? 0 : -ENOMEM;
+	}
+	if (r == -EBADMSG || r == -EUCLEAN)
+		log_err(0, KEYINDEX_FILE " is damaged or was made by somebody else; restore it, or "
+			"start once with --accept-keys to take the keys as they are");
+	return r;
+}
+
+static void keystore_tell_missing(const struct keystore *ks)
+{
+	size_t known = keyindex_count(ks->index), found = 0;
+
+	for (size_t i = 0; i < ks->nclubs; i++)
+		found += ks->club[i]->generation != 0;
+	if (found < known)
+		log_err(0, "%zu clubs had keys that are missing or unusable; restore them from a "
+			"backup", known - found);
+}
+
+int keystore_open(int state_dirfd, const uint8_t *master, bool accept, struct keystore **out)
 {
 	struct keystore *ks = calloc(1, sizeof(*ks));
 	int r = -ENOMEM;
@@ -226,7 +236,13 @@ int keystore_open(int state_dirfd, const uint8_t *master, struct keystore **out)
 	ks->dirfd = r = keystore_open_dir(state_dirfd);
 	if (r < 0)
 		goto out;
-	r = keystore_load(ks);
+	r = keystore_open_index(state_dirfd, accept, ks);
+	if (r == 0)
+		r = keystore_load(ks, accept);
+	if (r < 0)
+		goto out;
+	keystore_tell_missing(ks);
+	r = keyindex_save(ks->index);
 	if (r < 0)
 		goto out;
 	*out = ks;
@@ -245,6 +261,7 @@ void keystore_close(struct keystore *ks)
 	for (size_t i = 0; i < ks->nclubs; i++)
 		free(ks->club[i]);
 	free(ks->club);
+	keyindex_close(ks->index);
 	if (ks->dirfd >= 0)
 		close(ks->dirfd);
 	free(ks);
@@ -255,154 +272,80 @@ uint32_t keystore_count(const struct keystore *ks)
 	return (uint32_t)ks->nclubs;
 }
 
-/* The entry that is given out: the newest active one.  Returns its index or an error of lookup. */
-static int keystore_current(const struct keystore *ks, const char *club, const uint8_t *club_id,
+int keystore_newest(const struct keyfile *f)
+{
+	for (uint32_t i = f->nentries; i-- > 0;)
+		if (f->entry[i].state != KEYFILE_PRE_ACTIVE)
+			return (int)i;
+	return -1;
+}
+
+static bool keystore_usable(enum keyfile_state state, bool by_epoch)
+{
+	return state == KEYFILE_ACTIVE ||
+	       (by_epoch && (state == KEYFILE_DEACTIVATED || state == KEYFILE_COMPROMISED));
+}
+
+/* The entry that is given out.  Returns its index or an error of lookup. */
+static int keystore_current(const struct keystore *ks, const struct keystore_want *want,
 			    const struct keyfile **out)
 {
 	const struct keyfile *f;
 	size_t at;
+	int newest;
 
-	if (!keystore_find(ks, club, &at))
+	if (!keystore_find(ks, want->club, &at))
 		return -ENOENT;
 	f = ks->club[at];
-	if (memcmp(f->club_id, club_id, KEYFILE_ID_LEN) != 0)
+	if (memcmp(f->club_id, want->club_id, KEYFILE_ID_LEN) != 0)
 		return -ESTALE;
+	newest = keystore_newest(f);
+	if (newest >= 0 && f->entry[newest].state == KEYFILE_SUSPENDED)
+		return -EKEYREVOKED;
 	*out = f;
 	for (uint32_t i = f->nentries; i-- > 0;)
-		if (f->entry[i].state == KEYFILE_ACTIVE)
+		if ((!want->epoch || f->entry[i].epoch == want->epoch) &&
+		    keystore_usable(f->entry[i].state, want->epoch))
 			return (int)i;
 	return -ENOKEY;
 }
 
-int keystore_lookup(const struct keystore *ks, const char *club, const uint8_t *club_id)
+int keystore_lookup(const struct keystore *ks, const struct keystore_want *want,
+		    enum keyfile_state *state)
 {
 	const struct keyfile *f;
-	int i = keystore_current(ks, club, club_id, &f);
+	int i = keystore_current(ks, want, &f);
 
-	return i < 0 ? i : (int)f->entry[i].epoch;
+	if (i < 0)
+		return i;
+	*state = f->entry[i].state;
+	return (int)f->entry[i].epoch;
 }
 
-int keystore_unwrap(const struct keystore *ks, const char *club, const uint8_t *club_id,
-		    uint8_t *key)
+int keystore_unwrap(const struct keystore *ks, const struct keystore_want *want, uint8_t *key)
 {
 	const struct keyfile *f;
-	int i = keystore_current(ks, club, club_id, &f);
+	int i = keystore_current(ks, want, &f);
 
 	return i < 0 ? i : keystore_open_entry(ks, f, (uint32_t)i, key);
 }
 
-int keystore_may_add(const struct keystore *ks, const char *club)
+bool keystore_next(const struct keystore *ks, const char *club, uint32_t epoch,
+		   struct keystore_info *out)
 {
-	const struct keyfile *f;
 	size_t at;
 
-	if (clubname_check(club) < 0)
-		return -EINVAL;
-	if (!keystore_find(ks, club, &at))
-		return 0;
-	f = ks->club[at];
-	return f->nentries == 1 && f->entry[0].state == KEYFILE_PRE_ACTIVE ? 0 : -EEXIST;
-}
+	/* Behind its last epoch the next club follows. */
+	for (keystore_find(ks, club, &at); at < ks->nclubs; at++) {
+		const struct keyfile *f = ks->club[at];
+		bool same = strcmp(f->name, club) == 0;
 
-int keystore_may_activate(const struct keystore *ks, const char *club, const uint8_t *club_id)
-{
-	const struct keyfile *f;
-	int r = keystore_current(ks, club, club_id, &f);
-
-	return r == -ENOENT || r == -ESTALE ? r : 0;
-}
-
-static uint64_t keystore_now(void)
-{
-	return (uint64_t)time(NULL);
-}
-
-static int keystore_write_new(struct keystore *ks, struct keyfile *f)
-{
-	char file[KEYFILE_FILENAME_MAX];
-	size_t at;
-	int r;
-
-	keyfile_filename(f->name, file);
-	if (!keystore_find(ks, f->name, &at) && faccessat(ks->dirfd, file, F_OK, 0) == 0) {
-		log_err(0, "key file '%s' exists but is unusable; restore it or move it away",
-			file);
-		return -EEXIST;
+		for (uint32_t i = 0; i < f->nentries; i++) {
+			if (same && f->entry[i].epoch <= epoch)
+				continue;
+			*out = (struct keystore_info){ .file = f, .entry = &f->entry[i] };
+			return true;
+		}
 	}
-	r = keystore_reserve(ks);
-	return r < 0 ? r : keystore_write(ks, f);
-}
-
-int keystore_add(struct keystore *ks, const char *club, const uint8_t *store_id,
-		 const uint8_t *club_id, uint8_t *key)
-{
-	struct keyfile *f = NULL;
-	int r = keystore_may_add(ks, club);
-
-	if (r < 0)
-		return r;
-	f = keyfile_new(1);
-	if (!f)
-		return -ENOMEM;
-	memcpy(f->store_id, store_id, KEYFILE_ID_LEN);
-	memcpy(f->club_id, club_id, KEYFILE_ID_LEN);
-	memcpy(f->name, club, strlen(club));
-	f->entry[0].epoch = 1;
-	f->entry[0].state = KEYFILE_PRE_ACTIVE;
-	f->entry[0].created = f->entry[0].changed = keystore_now();
-	randombytes_buf(key, KEYSTORE_KEY_LEN);
-	r = keystore_seal_entry(ks, f, 0, key);
-	if (r == 0)
-		r = keystore_write_new(ks, f);
-	if (r < 0) {
-		sodium_memzero(key, KEYSTORE_KEY_LEN);
-		free(f);
-		return r;
-	}
-	keystore_put(ks, f);
-	return 0;
-}
-
-/* The newest entry of @f becomes active: its key is wrapped anew, for the state is in its AAD. */
-static int keystore_reseal_active(const struct keystore *ks, struct keyfile *f)
-{
-	uint32_t last = f->nentries - 1;
-	uint8_t *key = sodium_malloc(KEYSTORE_KEY_LEN);
-	int r;
-
-	if (!key)
-		return -ENOMEM;
-	r = keystore_open_entry(ks, f, last, key);
-	if (r == 0) {
-		f->entry[last].state = KEYFILE_ACTIVE;
-		f->entry[last].changed = keystore_now();
-		r = keystore_seal_entry(ks, f, last, key);
-	}
-	sodium_free(key);
-	return r;
-}
-
-int keystore_activate(struct keystore *ks, const char *club, const uint8_t *club_id)
-{
-	const struct keyfile *old;
-	struct keyfile *f;
-	int r = keystore_current(ks, club, club_id, &old);
-
-	if (r >= 0)
-		return 0;
-	if (r != -ENOKEY)
-		return r;
-	f = keyfile_new(old->nentries);
-	if (!f)
-		return -ENOMEM;
-	memcpy(f, old, sizeof(*f) + old->nentries * sizeof(f->entry[0]));
-	r = keystore_reseal_active(ks, f);
-	if (r == 0)
-		r = keystore_write(ks, f);
-	if (r < 0) {
-		free(f);
-		return r;
-	}
-	keystore_put(ks, f);
-	return 0;
+	return false;
 }

@@ -18,7 +18,7 @@ enum main_exit { MAIN_OK = 0, MAIN_FAILED = 1, MAIN_USAGE = 2 };
 
 static const char usage_text[] =
 	"usage: clubkeyd [-f] --state DIR --run DIR [--config FILE]\n"
-	"                [--accept-log REASON]\n"
+	"                [--accept-log REASON] [--accept-keys]\n"
 	"\n"
 	"Keep the clubs' keys, give them out by policy, and record every request.\n"
 	"\n"
@@ -29,6 +29,8 @@ static const char usage_text[] =
 	"                 put aside an audit log that is not the one that was signed, and\n"
 	"                 begin a new one that tells of it\n"
 	"  -f             stay in the foreground\n"
+	"  --accept-keys  take key files as they are, although older than the last ones\n"
+	"  --traced       start although traced, without seccomp filter; for tests\n"
 	"  --help, --version\n"
 	"\n"
 	"Without -f it returns when the sockets listen.  SIGHUP reads the policy again,\n"
@@ -57,6 +59,8 @@ static int main_parse(int argc, char **argv, struct main_args *args)
 		{ "run", required_argument, NULL, 'r' },
 		{ "config", required_argument, NULL, 'c' },
 		{ "accept-log", required_argument, NULL, 'a' },
+		{ "accept-keys", no_argument, NULL, 'A' },
+		{ "traced", no_argument, NULL, 'T' },
 		{ "foreground", no_argument, NULL, 'f' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
@@ -77,6 +81,12 @@ static int main_parse(int argc, char **argv, struct main_args *args)
 			break;
 		case 'a':
 			args->opt.accept_log = optarg;
+			break;
+		case 'A':
+			args->opt.accept_keys = true;
+			break;
+		case 'T':
+			args->opt.traced = true;
 			break;
 		case 'f':
 			args->foreground = true;
@@ -174,7 +184,7 @@ int main(int argc, char **argv)
 			return status;
 	}
 	/* After the fork: locked memory is not inherited. */
-	if (harden_process(HARDEN_NO_NEW_PRIVS) < 0)
+	if (harden_process(HARDEN_NO_NEW_PRIVS | (args.opt.traced ? 0 : HARDEN_NOT_TRACED)) < 0)
 		return MAIN_FAILED;
 	return daemon_run(&args.opt, main_ready) < 0 ? MAIN_FAILED : MAIN_OK;
 }

@@ -1,7 +1,8 @@
 /*
- * master.h - the master key, under which all others are wrapped: from a key file of 32 bytes, or
- * a passphrase through Argon2id.  STATE/master.params keeps salt, cost and a check value, so that
- * a wrong key or passphrase is refused at the start instead of yielding keys that open nothing.
+ * master.h - the master key, under which all others are wrapped: 32 bytes from a file or a
+ * credential, or a passphrase through Argon2id (unlock.h).  STATE/master.params keeps salt, cost
+ * and a check value, so that a wrong key or passphrase is refused at the start instead of
+ * yielding keys that open nothing.
  */
 #ifndef KEYD_MASTER_H
 #define KEYD_MASTER_H
@@ -34,9 +35,12 @@ static_assert(MASTER_P_RSVD + 16 == MASTER_P_SIZE, "params end after the reserve
  * master_load(): get the master key as @cfg says.  At the first start, when @have_keys is false,
  * the parameters are made, and the default key file too; with keys present a missing file is an
  * error, since a new master key would open none of them.
- * Returns 0 with MASTER_KEY_LEN bytes for sodium_free() in @key; -EKEYREJECTED for a wrong key or
- * passphrase; or another -errno.  Every failure is logged.
+ * Returns 0 with MASTER_KEY_LEN bytes for secmem_free() in @key; -EKEYREJECTED, after a second's
+ * delay, for a wrong key or passphrase; or another -errno.  Every failure is logged.
  */
 int master_load(int state_dirfd, const struct config *cfg, bool have_keys, uint8_t **key);
+
+/* master_source_name(): where @cfg takes it from, in two words, for the audit log. */
+const char *master_source_name(const struct config *cfg);
 
 #endif

@@ -6,7 +6,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "keyd/keyadmin.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/secmem.h"
 #include "keyd/request.h"
 #include "keyd/version.h"
 
@@ -36,7 +38,7 @@ static const char *request_event(enum wire_type asked)
 	case WIRE_ACTIVATE:
 		return "key.activate";
 	default:
-		return "deny";
+		return keyadmin_takes(asked) ? keyadmin_event(asked) : "deny";
 	}
 }
 
@@ -52,7 +54,7 @@ static void request_record(const struct request_env *env, const struct peer *pee
 {
 	bool is_get = req->asked == WIRE_GET;
 	char corr[REQUEST_CORR_MAX];
-	const struct auditrec rec = {
+	struct auditrec rec = {
 		.ev = request_event(req->asked),
 		.res = req->answer == WIRE_DENY ? "deny" : "allow",
 		.rule = rule,
@@ -66,6 +68,7 @@ static void request_record(const struct request_env *env, const struct peer *pee
 		.corr = request_corr(req, corr),
 	};
 
+	keyadmin_describe(req, &rec);
 	req->seq = audit_append(env->audit, &rec);
 	req->recorded = true;
 }
@@ -111,6 +114,8 @@ static const char *request_lookup_why(int err)
 		return "unknown club";
 	case -ESTALE:
 		return "other club id";
+	case -EKEYREVOKED:
+		return "suspended";
 	case -ENOKEY:
 		return "no active key";
 	default:
@@ -140,6 +145,10 @@ static void request_decide_get(const struct request_env *env, const struct reque
 		.acting_gid = req->acting.gid,
 		.op = (enum policy_op)req->purpose,
 	};
+	const struct keystore_want want = {
+		.club = req->club, .club_id = req->club_id, .epoch = req->epoch
+	};
+	enum keyfile_state state = KEYFILE_PRE_ACTIVE;
 	struct policy_verdict verdict;
 	int epoch;
 
@@ -149,7 +158,7 @@ static void request_decide_get(const struct request_env *env, const struct reque
 	}
 	/* Both are always done, so that the time taken does not tell an unknown club. */
 	verdict = policy_decide(env->policy, &query);
-	epoch = keystore_lookup(env->keys, req->club, req->club_id);
+	epoch = keystore_lookup(env->keys, &want, &state);
 	if (request_log_fault(env, in->peer, req))
 		return;
 	if (!verdict.allow || epoch < 0) {
@@ -159,6 +168,7 @@ static void request_decide_get(const struct request_env *env, const struct reque
 	}
 	req->answer = WIRE_KEY;
 	req->epoch = (uint32_t)epoch;
+	req->state = state;
 	request_record(env, in->peer, req, verdict.rule, NULL);
 }
 
@@ -172,13 +182,14 @@ static enum wire_code request_code(int err)
 	case -ESTALE:
 		return WIRE_CODE_STALE;
 	case -EINVAL:
+	case -ENOSPC:
 		return WIRE_CODE_INVALID;
 	default:
 		return WIRE_CODE_INTERNAL;
 	}
 }
 
-static const char *request_code_why(enum wire_code code)
+static const char *request_code_why(enum wire_type asked, enum wire_code code)
 {
 	static const char *const why[WIRE_CODE_END] = {
 		[WIRE_CODE_EXISTS] = "the club has an active key",
@@ -187,6 +198,8 @@ static const char *request_code_why(enum wire_code code)
 		[WIRE_CODE_INVALID] = "not a name for a club",
 	};
 
+	if (code == WIRE_CODE_INVALID && asked != WIRE_ADD)
+		return "the state of the club's key does not allow it";
 	return why[code] ? why[code] : "internal error";
 }
 
@@ -202,12 +215,14 @@ static void request_decide_admin(const struct request_env *env, const struct req
 		req->answer = WIRE_KEY;
 		req->epoch = 1;
 	} else {
-		r = keystore_may_activate(env->keys, req->club, req->club_id);
+		r = req->asked == WIRE_ACTIVATE ?
+		    keystore_may_activate(env->keys, req->club, req->club_id) :
+		    keyadmin_may(env->keys, req);
 		req->answer = WIRE_DONE;
 	}
 	if (r < 0)
 		request_deny(env, in->peer, req, request_code(r), "admin",
-			     request_code_why(request_code(r)));
+			     request_code_why(req->asked, request_code(r)));
 	else
 		request_record(env, in->peer, req, "admin", NULL);
 }
@@ -227,6 +242,10 @@ static void request_take(const struct wire_packet *p, struct request *req)
 	req->acting.gid = (gid_t)p->field[WIRE_ACTING_GID].num;
 	req->acting.pid = (pid_t)p->field[WIRE_ACTING_PID].num;
 	req->purpose = (uint32_t)p->field[WIRE_PURPOSE].num;
+	req->epoch = (uint32_t)p->field[WIRE_EPOCH].num;
+	req->state = (uint32_t)p->field[WIRE_STATE].num;
+	if (wire_has(p, WIRE_TEXT))
+		memcpy(req->text, p->field[WIRE_TEXT].bytes, p->field[WIRE_TEXT].len);
 }
 
 /* Which packets a client may send, and where. */
@@ -241,9 +260,10 @@ static bool request_belongs(enum wire_type type, enum request_sock sock)
 	case WIRE_ADD:
 	case WIRE_ACTIVATE:
 	case WIRE_STATUS:
+	case WIRE_LIST:
 		return sock == REQUEST_ADMIN_SOCK;
 	default:
-		return false;
+		return keyadmin_takes(type) && sock == REQUEST_ADMIN_SOCK;
 	}
 }
 
@@ -265,11 +285,13 @@ static void request_decide_packet(const struct request_env *env, const struct re
 		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, "admin", "not an administrator");
 	} else if (req->asked == WIRE_GET) {
 		request_decide_get(env, in, req);
-	} else if (req->asked == WIRE_ADD || req->asked == WIRE_ACTIVATE) {
+	} else if (req->asked == WIRE_ADD || req->asked == WIRE_ACTIVATE ||
+		   keyadmin_takes(req->asked)) {
 		request_decide_admin(env, in, req);
 	} else {
 		req->answer = hello ? WIRE_HELLO_OK :
-			      req->asked == WIRE_PING ? WIRE_PONG : WIRE_STATUS_OK;
+			      req->asked == WIRE_PING ? WIRE_PONG :
+			      req->asked == WIRE_LIST ? WIRE_LIST_OK : WIRE_STATUS_OK;
 	}
 }
 
@@ -314,15 +336,19 @@ static uint64_t request_uptime(const struct request_env *env)
 /* Do what was allowed.  @key takes 32 bytes where the answer is a KEY. */
 static int request_act(const struct request_env *env, const struct request *req, uint8_t *key)
 {
+	const struct keystore_want want = {
+		.club = req->club, .club_id = req->club_id, .epoch = req->epoch
+	};
+
 	switch (req->asked) {
 	case WIRE_GET:
-		return keystore_unwrap(env->keys, req->club, req->club_id, key);
+		return keystore_unwrap(env->keys, &want, key);
 	case WIRE_ADD:
 		return keystore_add(env->keys, req->club, req->store_id, req->club_id, key);
 	case WIRE_ACTIVATE:
 		return keystore_activate(env->keys, req->club, req->club_id);
 	default:
-		return 0;
+		return keyadmin_takes(req->asked) ? keyadmin_act(env, req) : 0;
 	}
 }
 
@@ -359,7 +385,7 @@ static void request_fill(const struct request_env *env, const struct request *re
 	switch (req->answer) {
 	case WIRE_HELLO_OK:
 		wire_put_bytes(p, WIRE_SOFTWARE, KEYD_VERSION, strlen(KEYD_VERSION));
-		wire_put_num(p, WIRE_FEATURES, 0);
+		wire_put_num(p, WIRE_FEATURES, WIRE_FEATURE_EPOCHS);
 		break;
 	case WIRE_KEY:
 		wire_put_bytes(p, WIRE_KEY_BYTES, key, KEYSTORE_KEY_LEN);
@@ -376,6 +402,9 @@ static void request_fill(const struct request_env *env, const struct request *re
 		wire_put_num(p, WIRE_CLUBS, keystore_count(env->keys));
 		wire_put_num(p, WIRE_UPTIME_S, request_uptime(env));
 		wire_put_num(p, WIRE_PID, (uint32_t)getpid());
+		break;
+	case WIRE_LIST_OK:
+		keyadmin_fill_list(env->keys, req, p);
 		break;
 	case WIRE_DENY:
 		wire_put_num(p, WIRE_CODE, req->code);
@@ -400,7 +429,7 @@ size_t request_answer(const struct request_env *env, const struct peer *peer,
 		wire_put_num(&p, WIRE_CODE, WIRE_CODE_AUDIT);
 	} else {
 		if (req->answer == WIRE_KEY) {
-			key = sodium_malloc(KEYSTORE_KEY_LEN);
+			key = secmem_alloc(KEYSTORE_KEY_LEN);
 			r = key ? 0 : -ENOMEM;
 		}
 		if (r == 0 && req->answer != WIRE_DENY)
@@ -411,7 +440,7 @@ size_t request_answer(const struct request_env *env, const struct peer *peer,
 			request_failed(env, peer, req, r, &p);
 	}
 	r = wire_encode(&p, buf, WIRE_PACKET_MAX);
-	sodium_free(key);
+	secmem_free(key);
 	return r < 0 ? 0 : (size_t)r;
 }
 

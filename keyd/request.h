@@ -50,11 +50,13 @@ struct request {
 	bool recorded;
 	bool hangup;			/* close the connection behind the answer */
 	uint64_t seq;			/* of its record */
-	uint32_t epoch;
+	uint32_t epoch;			/* asked for or, once decided, given */
+	uint32_t state;			/* enum keyfile_state; of what is given, or asked for */
 	uint32_t purpose;
 	struct auditrec_acting acting;
 	char club[CLUBNAME_MAX + 1];
 	uint8_t club_id[16], store_id[16];
+	char text[WIRE_TEXT_MAX + 1];
 };
 
 /* request_decide(): fill @out and queue the record, if the act is one that is recorded. */

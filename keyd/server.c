@@ -17,8 +17,10 @@
 #include <unistd.h>
 
 #include "keyd/lib/log.h"
+#include "keyd/lib/secmem.h"
 #include "keyd/listener.h"
 #include "keyd/server.h"
+#include "keyd/watchdog.h"
 
 #define SERVER_ROUND_MAX 64
 #define SERVER_CONNS_MAX 1024
@@ -239,11 +241,13 @@ static void server_signal(struct server *s, void (*reload)(struct request_env *,
 		s->stop = true;
 }
 
-/* How long to wait for clients: until the audit log or the sweep is due. */
+/* How long to wait for clients: until the audit log, the watchdog or the sweep is due. */
 static int server_wait_ms(struct server *s)
 {
-	int due_ms = audit_tend(s->env->audit);
+	int due_ms = audit_tend(s->env->audit), alive_ms = watchdog_ping();
 
+	if (alive_ms >= 0 && alive_ms < due_ms)
+		due_ms = alive_ms;
 	return s->nconns && due_ms > SERVER_SWEEP_MS ? SERVER_SWEEP_MS : due_ms;
 }
 
@@ -290,7 +294,7 @@ static int server_setup(struct server *s, const char *run_dir, const struct conf
 	s->sigfd = signalfd(-1, mask, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (s->sigfd < 0)
 		return -errno;
-	s->tx = sodium_malloc(WIRE_PACKET_MAX);
+	s->tx = secmem_alloc(WIRE_PACKET_MAX);
 	if (!s->tx)
 		return -ENOMEM;
 	r = listener_open(&s->listener[REQUEST_KEY_SOCK], run_dir, WIRE_KEY_SOCK,
@@ -345,6 +349,6 @@ void server_close(struct server *s)
 		close(s->sigfd);
 	if (s->epfd >= 0)
 		close(s->epfd);
-	sodium_free(s->tx);
+	secmem_free(s->tx);
 	free(s);
 }

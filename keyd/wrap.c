@@ -1,10 +1,12 @@
 #include <errno.h>
+#include <limits.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <sodium.h>
 #include <string.h>
 
+#include "keyd/lib/secmem.h"
 #include "keyd/wrap.h"
 
 #define WRAP_INFO "clubkeyd wrap 1"
@@ -31,71 +33,93 @@ int wrap_derive(const uint8_t *master, const uint8_t salt[static WRAP_SALT_LEN],
 	return r;
 }
 
-static int wrap_encrypt(EVP_CIPHER_CTX *ctx, const uint8_t *kek, const uint8_t *aad, int aad_len,
-			const uint8_t *key, struct wrap_box *box)
+static int wrap_encrypt(EVP_CIPHER_CTX *ctx, const uint8_t *kek, const struct wrap_long *w,
+			const uint8_t *in, int len, uint8_t *out, uint8_t *tag)
 {
 	int n;
 
-	if (EVP_EncryptInit_ex2(ctx, EVP_aes_256_gcm(), kek, box->nonce, NULL) != 1 ||
-	    EVP_EncryptUpdate(ctx, NULL, &n, aad, aad_len) != 1 ||
-	    EVP_EncryptUpdate(ctx, box->ct, &n, key, WRAP_KEY_LEN) != 1 || n != WRAP_KEY_LEN ||
-	    EVP_EncryptFinal_ex(ctx, box->ct + n, &n) != 1 ||
-	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, WRAP_TAG_LEN, box->tag) != 1)
+	if (EVP_EncryptInit_ex2(ctx, EVP_aes_256_gcm(), kek, w->nonce, NULL) != 1 ||
+	    EVP_EncryptUpdate(ctx, NULL, &n, w->aad, (int)w->aad_len) != 1 ||
+	    EVP_EncryptUpdate(ctx, out, &n, in, len) != 1 || n != len ||
+	    EVP_EncryptFinal_ex(ctx, out + n, &n) != 1 ||
+	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, WRAP_TAG_LEN, tag) != 1)
 		return -EIO;
 	return 0;
 }
 
-static int wrap_decrypt(EVP_CIPHER_CTX *ctx, const uint8_t *kek, const uint8_t *aad, int aad_len,
-			const struct wrap_box *box, uint8_t *key)
+static int wrap_decrypt(EVP_CIPHER_CTX *ctx, const uint8_t *kek, const struct wrap_long *w,
+			const uint8_t *in, int len, uint8_t *out, const uint8_t *expected)
 {
 	uint8_t tag[WRAP_TAG_LEN];
 	int n;
 
-	memcpy(tag, box->tag, sizeof(tag));
-	if (EVP_DecryptInit_ex2(ctx, EVP_aes_256_gcm(), kek, box->nonce, NULL) != 1 ||
-	    EVP_DecryptUpdate(ctx, NULL, &n, aad, aad_len) != 1 ||
-	    EVP_DecryptUpdate(ctx, key, &n, box->ct, WRAP_KEY_LEN) != 1 || n != WRAP_KEY_LEN ||
+	memcpy(tag, expected, sizeof(tag));
+	if (EVP_DecryptInit_ex2(ctx, EVP_aes_256_gcm(), kek, w->nonce, NULL) != 1 ||
+	    EVP_DecryptUpdate(ctx, NULL, &n, w->aad, (int)w->aad_len) != 1 ||
+	    EVP_DecryptUpdate(ctx, out, &n, in, len) != 1 || n != len ||
 	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, WRAP_TAG_LEN, tag) != 1)
 		return -EIO;
-	return EVP_DecryptFinal_ex(ctx, key + n, &n) == 1 ? 0 : -EBADMSG;
+	return EVP_DecryptFinal_ex(ctx, out + n, &n) == 1 ? 0 : -EBADMSG;
+}
+
+int wrap_seal_long(const struct wrap_long *w, const uint8_t *in, size_t len, uint8_t *out,
+		   uint8_t tag[static WRAP_TAG_LEN])
+{
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	uint8_t *kek = secmem_alloc(WRAP_KEY_LEN);
+	int r = len > INT_MAX || w->aad_len > INT_MAX ? -EFBIG : -ENOMEM;
+
+	if (r == -EFBIG || !ctx || !kek)
+		goto out;
+	r = wrap_derive(w->key, w->salt, w->info, kek);
+	if (r == 0)
+		r = wrap_encrypt(ctx, kek, w, in, (int)len, out, tag);
+out:
+	secmem_free(kek);
+	EVP_CIPHER_CTX_free(ctx);	/* wipes the key schedule */
+	return r;
+}
+
+int wrap_open_long(const struct wrap_long *w, const uint8_t *in, size_t len,
+		   const uint8_t tag[static WRAP_TAG_LEN], uint8_t *out)
+{
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	uint8_t *kek = secmem_alloc(WRAP_KEY_LEN);
+	int r = len > INT_MAX || w->aad_len > INT_MAX ? -EFBIG : -ENOMEM;
+
+	if (r == -EFBIG || !ctx || !kek)
+		goto out;
+	r = wrap_derive(w->key, w->salt, w->info, kek);
+	if (r == 0)
+		r = wrap_decrypt(ctx, kek, w, in, (int)len, out, tag);
+out:
+	if (r < 0)
+		sodium_memzero(out, len);
+	secmem_free(kek);
+	EVP_CIPHER_CTX_free(ctx);
+	return r;
 }
 
 int wrap_seal(const uint8_t *master, const uint8_t *aad, size_t aad_len, const uint8_t *key,
 	      struct wrap_box *out)
 {
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	uint8_t *kek = sodium_malloc(WRAP_KEY_LEN);
-	int r = -ENOMEM;
+	const struct wrap_long w = {
+		.key = master, .salt = out->salt, .nonce = out->nonce, .info = WRAP_INFO,
+		.aad = aad, .aad_len = aad_len
+	};
 
-	if (!ctx || !kek)
-		goto out;
 	randombytes_buf(out->salt, sizeof(out->salt));
 	randombytes_buf(out->nonce, sizeof(out->nonce));
-	r = wrap_derive(master, out->salt, WRAP_INFO, kek);
-	if (r == 0)
-		r = wrap_encrypt(ctx, kek, aad, (int)aad_len, key, out);
-out:
-	sodium_free(kek);
-	EVP_CIPHER_CTX_free(ctx);	/* wipes the key schedule */
-	return r;
+	return wrap_seal_long(&w, key, WRAP_KEY_LEN, out->ct, out->tag);
 }
 
 int wrap_open(const uint8_t *master, const uint8_t *aad, size_t aad_len,
 	      const struct wrap_box *box, uint8_t *key)
 {
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	uint8_t *kek = sodium_malloc(WRAP_KEY_LEN);
-	int r = -ENOMEM;
+	const struct wrap_long w = {
+		.key = master, .salt = box->salt, .nonce = box->nonce, .info = WRAP_INFO,
+		.aad = aad, .aad_len = aad_len
+	};
 
-	if (!ctx || !kek)
-		goto out;
-	r = wrap_derive(master, box->salt, WRAP_INFO, kek);
-	if (r == 0)
-		r = wrap_decrypt(ctx, kek, aad, (int)aad_len, box, key);
-out:
-	if (r < 0)
-		sodium_memzero(key, WRAP_KEY_LEN);
-	sodium_free(kek);
-	EVP_CIPHER_CTX_free(ctx);
-	return r;
+	return wrap_open_long(&w, box->ct, WRAP_KEY_LEN, box->tag, key);
 }

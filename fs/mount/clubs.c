@@ -286,6 +286,7 @@ static int ask(struct clubs_club *c, const struct clubs_actor *a, struct keyclie
 	struct keyclient_request req = {
 		.club = c->name,
 		.club_id = c->id,
+		.epoch = c->epoch,
 		.acting_uid = a->uid,
 		.acting_gid = a->gid,
 		.acting_pid = a->pid,
@@ -364,6 +365,8 @@ int clubs_enter(struct clubs_club *c, const struct clubs_actor *a)
 		goto out;
 	if (!c->has_id) {
 		r = club_id(c->club, c->id);
+		if (r == 0)
+			r = club_epoch(c->club, &c->epoch);
 		if (r < 0) {
 			complain(c, a, r, NULL);
 			goto out;

@@ -41,6 +41,7 @@ struct clubs_club {
 	struct clubs_grant *grants;		/* lock */
 	bool has_id;			/* lock */
 	uint8_t id[CLUB_ID_LEN];	/* lock until has_id, then constant */
+	uint32_t epoch;			/* of its key, as the header says */
 	int64_t log_after_ms;		/* lock */
 	/* who changes what a frozen club keeps (clubs_pass()) */
 	_Atomic bool freezing;		/* about to be frozen: nobody passes */

@@ -14,6 +14,7 @@
 
 #include "keyd/lib/harden.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/secmem.h"
 #include "options.h"
 #include "session.h"
 
@@ -87,8 +88,9 @@ static void ready(void *arg)
 static int serve(const struct options *o, struct starter *st)
 {
 	/* fusermount3 is setuid, so new privileges stay possible for a mount without root. */
-	if (harden_process(0) < 0)
+	if (harden_process(geteuid() == 0 ? HARDEN_NO_NEW_PRIVS : 0) < 0)
 		return EXIT_FAILED;
+	log_debug("keys are kept in %s", secmem_where());
 	lock_memory();
 	raise_files();
 	if (chdir("/") < 0)

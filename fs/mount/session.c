@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clubs.h"
+#include "confine.h"
 #include "controller.h"
 #include "devio.h"
 #include "defer.h"
@@ -240,7 +241,11 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 	fuse_set_log_func(fuse_says);
 	umask(0);		/* modes are those that requests ask for */
 	keeper_block();
-	r = open_store(&s);
+	/* Memory reclaim in our threads must not wait for writes to ourselves. */
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	r = confine_caps();
+	if (r == 0)
+		r = open_store(&s);
 	if (r == 0) {
 		/* Can do without.  Nothing can be frozen before the keeper is there to be told:
 		 * it takes a request to unlock a club. */
@@ -248,11 +253,10 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 		inode_on_many(s.inodes, keeper_many, &k);
 		r = do_mount(&s, &k);
 	}
-	if (r == 0) {
-		/* Memory reclaim in our threads must not wait for writes to ourselves. */
-		prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	if (r == 0)
+		r = confine_calls();
+	if (r == 0)
 		r = loop(&s, &k);
-	}
 	session_wind_down(&s);
 	if (s.se) {
 		fuse_session_unmount(s.se);

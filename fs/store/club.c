@@ -12,6 +12,7 @@
 #include "fs/store/tree.h"
 #include "keyd/lib/clubname.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/secmem.h"
 
 #define NAME_LABEL "clubfs name 1"
 
@@ -158,7 +159,7 @@ int club_open(struct store *s, const char *name, struct club **out)
 static void drop_keys(struct club *c)
 {
 	c->unlocked = false;
-	sodium_free(c->key);
+	secmem_free(c->key);
 	c->key = NULL;
 	crypt_siv_free(c->names);
 	c->names = NULL;
@@ -222,6 +223,17 @@ int club_id(struct club *c, uint8_t id[static CLUB_ID_LEN])
 	return r;
 }
 
+int club_epoch(struct club *c, uint32_t *epoch)
+{
+	uint8_t raw[CLUBHDR_SIZE];
+	struct clubhdr h;
+	int r = read_header(c, raw, &h);
+
+	if (r == 0)
+		*epoch = h.epoch;
+	return r;
+}
+
 /* Take the club for this process: only then may anything in it be written. */
 static int take_lock(struct club *c)
 {
@@ -276,7 +288,7 @@ static int unlock(struct club *c, const uint8_t *key, uint32_t epoch)
 		r = take_lock(c);
 	if (r < 0)
 		return r;
-	c->key = sodium_malloc(CLUB_KEY_LEN);
+	c->key = secmem_alloc(CLUB_KEY_LEN);
 	if (!c->key)
 		return -ENOMEM;
 	memcpy(c->key, key, CLUB_KEY_LEN);

@@ -46,6 +46,9 @@ void club_close(struct club *c);
 /* club_id(): the id from the (not yet authenticated) header: what to ask the key daemon for. */
 int club_id(struct club *c, uint8_t id[static CLUB_ID_LEN]);
 
+/* club_epoch(): likewise the epoch of the key that all of the club is encrypted under. */
+int club_epoch(struct club *c, uint32_t *epoch);
+
 /*
  * club_has_acl(): does any object of the club have, or did it have, a POSIX ACL?  Of a locked
  * club as the not yet authenticated header says.  1, 0 or -errno.

@@ -49,7 +49,7 @@ struct club {
 	pthread_rwlock_t ns;
 	/* protected by ns */
 	bool unlocked;
-	uint8_t *key;			/* sodium_malloc() */
+	uint8_t *key;			/* secmem_alloc() */
 	struct clubhdr hdr;
 	struct crypt_siv *names;
 	int lockfd;

@@ -14,6 +14,7 @@
 #include "fs/store/mutant.h"
 #include "keyd/lib/bytes.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/secmem.h"
 
 #define SLOT_LABEL "clubfs journal 1"
 #define LIFE_LABEL "clubfs life 1"
@@ -32,7 +33,7 @@ enum {
 struct journal {
 	struct backend *b;
 	int fd;
-	uint8_t *club_key;		/* sodium_malloc(); for the keys of lives to come */
+	uint8_t *club_key;		/* secmem_alloc(); for the keys of lives to come */
 	struct crypt_gcm *slot_key, *key;
 	struct jlife life;
 	atomic_bool failed;
@@ -71,7 +72,7 @@ static struct journal *journal_alloc(const struct journal_env *env)
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_cond_init(&j->synced, NULL);
 	j->pos = j->durable = JREC_FIRST;
-	j->club_key = sodium_malloc(CRYPT_KEY_LEN);
+	j->club_key = secmem_alloc(CRYPT_KEY_LEN);
 	if (j->club_key)
 		memcpy(j->club_key, env->club_key, CRYPT_KEY_LEN);
 	if (!j->club_key ||
@@ -90,7 +91,7 @@ void journal_free(struct journal *j)
 		j->b->ops->close(j->b, j->fd);
 	crypt_gcm_free(j->slot_key);
 	crypt_gcm_free(j->key);
-	sodium_free(j->club_key);
+	secmem_free(j->club_key);
 	pthread_cond_destroy(&j->synced);
 	pthread_mutex_destroy(&j->lock);
 	free(j);

@@ -6,6 +6,7 @@
 
 #include "harden.h"
 #include "log.h"
+#include "selfcheck.h"
 
 /* More than the secrets of one program ever take, less than any sane RLIMIT_MEMLOCK. */
 #define HARDEN_PROBE_LEN (256UL * 1024)
@@ -24,6 +25,17 @@ static int harden_probe_lock(void)
 	return r;
 }
 
+static int harden_refuse_tracer(void)
+{
+	int pid = selfcheck_tracer();
+
+	if (pid < 0)
+		log_err(-pid, "cannot see whether somebody traces this process");
+	else if (pid > 0)
+		log_err(0, "process %d traces this one and would see every key; not started", pid);
+	return pid < 0 ? pid : pid > 0 ? -EPERM : 0;
+}
+
 int harden_process(unsigned int flags)
 {
 	const struct rlimit no_core = { 0, 0 };
@@ -39,6 +51,9 @@ int harden_process(unsigned int flags)
 		log_err(-r, "cannot set no_new_privs");
 		return r;
 	}
+	r = flags & HARDEN_NOT_TRACED ? harden_refuse_tracer() : 0;
+	if (r < 0)
+		return r;
 	if (sodium_init() < 0) {
 		log_err(0, "libsodium does not start");
 		return -ENOSYS;

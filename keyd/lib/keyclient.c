@@ -22,6 +22,8 @@
 #include "cleanup.h"
 #include "clubname.h"
 #include "keyclient.h"
+#include "keyclient_ask.h"
+#include "secmem.h"
 #include "wire.h"
 
 static_assert(KEYCLIENT_CLUB_MAX == CLUBNAME_MAX, "one limit for names");
@@ -35,13 +37,14 @@ static const char *const keyclient_sock[KEYCLIENT_NCHANS] = {
 
 struct keyclient {
 	pthread_mutex_t lock;		/* protects all below */
+	pid_t owner;			/* what a fork inherits of the below is of no use to it */
 	struct {
 		int fd;			/* -1: closed */
-		pid_t owner;		/* the daemon refuses a fork's use of our connection */
+		uint32_t features;	/* of the daemon behind it, once connected */
 		struct sockaddr_un addr;
 	} chan[KEYCLIENT_NCHANS];
 	uint32_t next_id;
-	uint8_t *buf;			/* WIRE_PACKET_MAX, sodium_malloc() */
+	uint8_t *buf;			/* WIRE_PACKET_MAX, secmem_alloc() by the owner */
 };
 
 int keyclient_open(const char *run_dir, struct keyclient **out)
@@ -70,11 +73,12 @@ int keyclient_open(const char *run_dir, struct keyclient **out)
 			return -ENAMETOOLONG;
 		}
 	}
-	c->buf = sodium_malloc(WIRE_PACKET_MAX);
+	c->buf = secmem_alloc(WIRE_PACKET_MAX);
 	if (!c->buf) {
 		free(c);
 		return -ENOMEM;
 	}
+	c->owner = getpid();
 	pthread_mutex_init(&c->lock, NULL);
 	*out = c;
 	return 0;
@@ -93,7 +97,8 @@ void keyclient_close(struct keyclient *c)
 		return;
 	for (int i = 0; i < KEYCLIENT_NCHANS; i++)
 		keyclient_drop(c, (enum keyclient_chan)i);
-	sodium_free(c->buf);
+	if (c->owner == getpid())
+		secmem_free(c->buf);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -174,6 +179,9 @@ static int keyclient_exchange(struct keyclient *c, enum keyclient_chan ch, struc
 	int fd = c->chan[ch].fd;
 	int r;
 
+	/* A daemon that does not know epochs never had more than one. */
+	if (req->type == WIRE_GET && !(c->chan[ch].features & WIRE_FEATURE_EPOCHS))
+		wire_drop(req, WIRE_EPOCH);
 	req->req_id = ++c->next_id;
 	r = wire_encode(req, c->buf, WIRE_PACKET_MAX);
 	if (r < 0)
@@ -219,16 +227,18 @@ static int keyclient_connect(struct keyclient *c, enum keyclient_chan ch, int64_
 		    sizeof(c->chan[ch].addr)) < 0)
 		return -errno;
 	c->chan[ch].fd = fd_steal(&fd);
-	c->chan[ch].owner = getpid();
 	wire_init(&req, WIRE_HELLO, 0);
 	wire_put_bytes(&req, WIRE_SOFTWARE, "keyclient", 9);
-	wire_put_num(&req, WIRE_FEATURES, 0);
+	wire_put_num(&req, WIRE_FEATURES, WIRE_FEATURE_EPOCHS);
 	r = keyclient_exchange(c, ch, &req, &ans, deadline_ms);
 	if (r < 0)
 		return r;
 	if (ans.type == WIRE_DENY)
 		return keyclient_denied(&ans);
-	return ans.type == WIRE_HELLO_OK ? 0 : -EPROTO;
+	if (ans.type != WIRE_HELLO_OK)
+		return -EPROTO;
+	c->chan[ch].features = (uint32_t)ans.field[WIRE_FEATURES].num;
+	return 0;
 }
 
 /* Errors that say: this connection, not this request, is at fault. */
@@ -260,6 +270,20 @@ static int keyclient_map(int r)
 	}
 }
 
+/* After a fork: the daemon would refuse our parent's connections, and its buffer is not here. */
+static int keyclient_own(struct keyclient *c)
+{
+	if (c->owner == getpid())
+		return 0;
+	for (int i = 0; i < KEYCLIENT_NCHANS; i++)
+		keyclient_drop(c, (enum keyclient_chan)i);
+	c->buf = secmem_alloc(WIRE_PACKET_MAX);
+	if (!c->buf)
+		return -ENOMEM;
+	c->owner = getpid();
+	return 0;
+}
+
 /*
  * One call: connect if need be, ask, and once more if the connection turns out broken.
  * Returns 0 with an answer of type @want in @ans, or an error of the header.
@@ -268,10 +292,10 @@ static int keyclient_call(struct keyclient *c, enum keyclient_chan ch, struct wi
 			  enum wire_type want, struct wire_packet *ans)
 {
 	int64_t deadline_ms = keyclient_now_ms() + KEYCLIENT_TIMEOUT_MS;
-	int r = 0;
+	int r = keyclient_own(c);
 
-	if (c->chan[ch].owner != getpid())
-		keyclient_drop(c, ch);
+	if (r < 0)
+		return r;
 	for (int attempt = 0; attempt < 2; attempt++) {
 		bool no_socket = false;
 
@@ -308,7 +332,7 @@ static int keyclient_call(struct keyclient *c, enum keyclient_chan ch, struct wi
 /* Move the key of a KEY answer into memory of its own. */
 static int keyclient_take(const struct wire_packet *ans, struct keyclient_grant *out)
 {
-	uint8_t *key = sodium_malloc(KEYCLIENT_KEY_LEN);
+	uint8_t *key = secmem_alloc(KEYCLIENT_KEY_LEN);
 
 	if (!key)
 		return -ENOMEM;
@@ -330,7 +354,8 @@ static int keyclient_call_for_key(struct keyclient *c, enum keyclient_chan ch,
 	r = keyclient_call(c, ch, req, WIRE_KEY, &ans);
 	if (r == 0)
 		r = keyclient_take(&ans, out);
-	sodium_memzero(c->buf, WIRE_PACKET_MAX);
+	if (c->buf)
+		sodium_memzero(c->buf, WIRE_PACKET_MAX);
 	pthread_mutex_unlock(&c->lock);
 	return r;
 }
@@ -350,12 +375,14 @@ int keyclient_get(struct keyclient *c, const struct keyclient_request *req,
 	wire_put_num(&p, WIRE_ACTING_GID, req->acting_gid);
 	wire_put_num(&p, WIRE_ACTING_PID, (uint32_t)req->acting_pid);
 	wire_put_num(&p, WIRE_PURPOSE, (uint32_t)req->purpose);
+	if (req->epoch)
+		wire_put_num(&p, WIRE_EPOCH, req->epoch);
 	return keyclient_call_for_key(c, KEYCLIENT_KEYS, &p, out);
 }
 
 void keyclient_wipe(struct keyclient_grant *g)
 {
-	sodium_free(g->key);	/* wipes; NULL is fine */
+	secmem_free(g->key);	/* wipes; NULL is fine */
 	g->key = NULL;
 }
 
@@ -373,43 +400,52 @@ int keyclient_add(struct keyclient *c, const char *club, const uint8_t *store_id
 	return keyclient_call_for_key(c, KEYCLIENT_ADMIN, &p, out);
 }
 
+int keyclient_ask_admin(struct keyclient *c, struct wire_packet *req, enum wire_type want,
+			void (*take)(void *arg, const struct wire_packet *ans), void *arg)
+{
+	struct wire_packet ans;
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = keyclient_call(c, KEYCLIENT_ADMIN, req, want, &ans);
+	if (r == 0 && take)
+		take(arg, &ans);
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
 int keyclient_activate(struct keyclient *c, const char *club, const uint8_t *club_id)
 {
-	struct wire_packet p, ans;
-	int r;
+	struct wire_packet p;
 
 	if (clubname_check(club) < 0)
 		return -ENOENT;
 	wire_init(&p, WIRE_ACTIVATE, 0);
 	wire_put_bytes(&p, WIRE_CLUB, club, strlen(club));
 	wire_put_bytes(&p, WIRE_CLUB_ID, club_id, KEYCLIENT_ID_LEN);
-	pthread_mutex_lock(&c->lock);
-	r = keyclient_call(c, KEYCLIENT_ADMIN, &p, WIRE_DONE, &ans);
-	pthread_mutex_unlock(&c->lock);
-	return r;
+	return keyclient_ask_admin(c, &p, WIRE_DONE, NULL, NULL);
+}
+
+static void keyclient_take_status(void *arg, const struct wire_packet *ans)
+{
+	const struct wire_field *sw = &ans->field[WIRE_SOFTWARE];
+	struct keyclient_status *out = arg;
+
+	memset(out, 0, sizeof(*out));
+	out->seq = ans->field[WIRE_SEQ].num;
+	out->clubs = (uint32_t)ans->field[WIRE_CLUBS].num;
+	out->uptime_s = ans->field[WIRE_UPTIME_S].num;
+	out->pid = (pid_t)ans->field[WIRE_PID].num;
+	static_assert(sizeof(out->version) >= 32, "holds the longest text and its NUL");
+	memcpy(out->version, sw->bytes, sw->len);
 }
 
 int keyclient_status(struct keyclient *c, struct keyclient_status *out)
 {
-	struct wire_packet p, ans;
-	int r;
+	struct wire_packet p;
 
 	wire_init(&p, WIRE_STATUS, 0);
-	pthread_mutex_lock(&c->lock);
-	r = keyclient_call(c, KEYCLIENT_ADMIN, &p, WIRE_STATUS_OK, &ans);
-	if (r == 0) {
-		const struct wire_field *sw = &ans.field[WIRE_SOFTWARE];
-
-		memset(out, 0, sizeof(*out));
-		out->seq = ans.field[WIRE_SEQ].num;
-		out->clubs = (uint32_t)ans.field[WIRE_CLUBS].num;
-		out->uptime_s = ans.field[WIRE_UPTIME_S].num;
-		out->pid = (pid_t)ans.field[WIRE_PID].num;
-		static_assert(sizeof(out->version) >= 32, "holds the longest text and its NUL");
-		memcpy(out->version, sw->bytes, sw->len);
-	}
-	pthread_mutex_unlock(&c->lock);
-	return r;
+	return keyclient_ask_admin(c, &p, WIRE_STATUS_OK, keyclient_take_status, out);
 }
 
 const char *keyclient_strerror(int err)
@@ -438,7 +474,7 @@ const char *keyclient_strerror(int err)
 	case ESTALE:
 		return "clubkeyd's key of this name belongs to another club id";
 	case EINVAL:
-		return "not a name a club can have";
+		return "not a name a club can have, or the state of its key does not allow it";
 	case ENAMETOOLONG:
 		return "the socket directory's path is too long";
 	default:

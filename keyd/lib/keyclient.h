@@ -30,6 +30,7 @@ enum keyclient_purpose {
 struct keyclient_request {
 	const char *club;		/* NUL-terminated, 1..KEYCLIENT_CLUB_MAX bytes */
 	const uint8_t *club_id;		/* KEYCLIENT_ID_LEN bytes from the club's header */
+	uint32_t epoch;			/* from there, too; 0: the key now in use */
 	uid_t acting_uid;		/* on whose behalf; logged as asserted by the caller */
 	gid_t acting_gid;
 	pid_t acting_pid;
@@ -37,7 +38,7 @@ struct keyclient_request {
 };
 
 struct keyclient_grant {
-	uint8_t *key;			/* KEYCLIENT_KEY_LEN bytes, sodium_malloc(), the caller's */
+	uint8_t *key;			/* KEYCLIENT_KEY_LEN bytes, secmem_alloc(), the caller's */
 	uint32_t epoch;			/* number of this key among the club's keys, from 1 */
 	uint32_t ttl_s;			/* ask again after so many seconds */
 	uint64_t seq;			/* of the audit record that covers this release */

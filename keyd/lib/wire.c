@@ -26,13 +26,18 @@ static const struct wire_tag_rule wire_tags[WIRE_TAG_END] = {
 	[WIRE_UPTIME_S] = { WIRE_KIND_U64, 8, 8 },
 	[WIRE_PID] = { WIRE_KIND_U32, 4, 4 },
 	[WIRE_FEATURES] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_TEXT] = { WIRE_KIND_TEXT, 1, WIRE_TEXT_MAX },
+	[WIRE_STATE] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_CREATED_S] = { WIRE_KIND_U64, 8, 8 },
+	[WIRE_CHANGED_S] = { WIRE_KIND_U64, 8, 8 },
 };
 
 static const struct wire_type_rule wire_types[WIRE_TYPE_END] = {
 	[WIRE_HELLO] = { "HELLO", BIT(WIRE_SOFTWARE) | BIT(WIRE_FEATURES), 0 },
 	[WIRE_HELLO_OK] = { "HELLO_OK", BIT(WIRE_SOFTWARE) | BIT(WIRE_FEATURES), 0 },
 	[WIRE_GET] = { "GET", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID) | BIT(WIRE_ACTING_UID) |
-		       BIT(WIRE_ACTING_GID) | BIT(WIRE_ACTING_PID) | BIT(WIRE_PURPOSE), 0 },
+		       BIT(WIRE_ACTING_GID) | BIT(WIRE_ACTING_PID) | BIT(WIRE_PURPOSE),
+		       BIT(WIRE_EPOCH) },
 	[WIRE_KEY] = { "KEY", BIT(WIRE_KEY_BYTES) | BIT(WIRE_EPOCH) | BIT(WIRE_TTL_S) |
 		       BIT(WIRE_SEQ), 0 },
 	[WIRE_DENY] = { "DENY", BIT(WIRE_CODE), BIT(WIRE_SEQ) | BIT(WIRE_RETRY_S) },
@@ -44,6 +49,14 @@ static const struct wire_type_rule wire_types[WIRE_TYPE_END] = {
 	[WIRE_DONE] = { "DONE", BIT(WIRE_SEQ), 0 },
 	[WIRE_ADD] = { "ADD", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID) | BIT(WIRE_STORE_ID), 0 },
 	[WIRE_ACTIVATE] = { "ACTIVATE", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID), 0 },
+	[WIRE_LIST] = { "LIST", 0, BIT(WIRE_CLUB) | BIT(WIRE_EPOCH) },
+	[WIRE_LIST_OK] = { "LIST_OK", 0, BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID) | BIT(WIRE_STORE_ID) |
+			   BIT(WIRE_EPOCH) | BIT(WIRE_STATE) | BIT(WIRE_CREATED_S) |
+			   BIT(WIRE_CHANGED_S) },
+	[WIRE_ROTATE] = { "ROTATE", BIT(WIRE_CLUB) | BIT(WIRE_EPOCH) | BIT(WIRE_STATE), 0 },
+	[WIRE_SUSPEND] = { "SUSPEND", BIT(WIRE_CLUB) | BIT(WIRE_TEXT), 0 },
+	[WIRE_RESUME] = { "RESUME", BIT(WIRE_CLUB), BIT(WIRE_TEXT) },
+	[WIRE_BACKUP] = { "BACKUP", 0, 0 },
 };
 
 static const struct wire_schema wire_keyd = {
@@ -92,6 +105,11 @@ void wire_put_bytes(struct wire_packet *p, unsigned int tag, const void *bytes, 
 	p->field[tag].bytes = bytes;
 	/* A length that does not fit is made one that wire_encode() refuses. */
 	p->field[tag].len = len > UINT16_MAX ? UINT16_MAX : (uint16_t)len;
+}
+
+void wire_drop(struct wire_packet *p, unsigned int tag)
+{
+	p->present &= ~BIT(tag);
 }
 
 static bool wire_fields_fit(const struct wire_packet *p)

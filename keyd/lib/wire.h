@@ -48,7 +48,12 @@ enum wire_type {
 	WIRE_DONE = 15,
 	WIRE_ADD = 32,
 	WIRE_ACTIVATE = 33,
-	WIRE_LIST = 34,		/* kept for listing the keys */
+	WIRE_LIST = 34,
+	WIRE_LIST_OK = 35,
+	WIRE_ROTATE = 41,
+	WIRE_SUSPEND = 42,
+	WIRE_RESUME = 43,
+	WIRE_BACKUP = 44,
 	WIRE_TYPE_END,
 };
 
@@ -70,9 +75,20 @@ enum wire_tag {
 	WIRE_CLUBS = 15,	/* u32 */
 	WIRE_UPTIME_S = 16,	/* u64 */
 	WIRE_PID = 17,		/* u32 */
-	WIRE_FEATURES = 18,	/* u32, bits */
+	WIRE_FEATURES = 18,	/* u32, enum wire_feature */
+	WIRE_TEXT = 25,		/* text, 1..1024 bytes */
+	WIRE_STATE = 27,	/* u32, enum keyfile_state */
+	WIRE_CREATED_S = 28,	/* u64, since 1970 */
+	WIRE_CHANGED_S = 30,	/* u64, since 1970 */
 	WIRE_TAG_END,
 };
+
+/* What a side can do beyond the first version; unknown bits do not matter. */
+enum wire_feature {
+	WIRE_FEATURE_EPOCHS = 1 << 3,	/* GET may name an epoch */
+};
+
+#define WIRE_TEXT_MAX 1024
 
 /* Why a DENY: what the asker may know, no more. */
 enum wire_code {
@@ -80,11 +96,11 @@ enum wire_code {
 	WIRE_CODE_AUDIT = 2,	/* the audit log cannot be written */
 	WIRE_CODE_SEALED = 3,	/* no master key */
 	WIRE_CODE_EXISTS = 4,	/* ADD: the club has an active key */
-	WIRE_CODE_NOENT = 5,	/* ACTIVATE: no such club */
+	WIRE_CODE_NOENT = 5,	/* on admin.sock: no such club */
 	WIRE_CODE_STALE = 6,	/* ACTIVATE: another club id */
 	WIRE_CODE_PROTO = 7,	/* not a packet this daemon accepts; the connection is closed */
 	WIRE_CODE_BUSY = 8,	/* too many connections; come back after RETRY_S */
-	WIRE_CODE_INVALID = 9,	/* ADD: not a name for a club */
+	WIRE_CODE_INVALID = 9,	/* ADD: not a name for a club; else: not in this state of a key */
 	WIRE_CODE_INTERNAL = 10, /* the daemon's own fault; its log says more */
 	WIRE_CODE_END,
 };
@@ -113,6 +129,7 @@ struct wire_packet {
 void wire_init(struct wire_packet *p, enum wire_type type, uint32_t req_id);
 void wire_put_num(struct wire_packet *p, unsigned int tag, uint64_t num);
 void wire_put_bytes(struct wire_packet *p, unsigned int tag, const void *bytes, size_t len);
+void wire_drop(struct wire_packet *p, unsigned int tag);	/* as if it had not been set */
 
 static inline bool wire_has(const struct wire_packet *p, unsigned int tag)
 {

@@ -14,7 +14,8 @@ PACKET_MAX = 4096
 HEADER = struct.Struct(">4sBBHII")
 
 TYPES = {"HELLO": 1, "HELLO_OK": 2, "GET": 3, "KEY": 4, "DENY": 5, "STATUS": 10, "STATUS_OK": 11,
-         "PING": 12, "PONG": 13, "DONE": 15, "ADD": 32, "ACTIVATE": 33}
+         "PING": 12, "PONG": 13, "DONE": 15, "ADD": 32, "ACTIVATE": 33,
+         "LIST": 34, "LIST_OK": 35, "ROTATE": 41, "SUSPEND": 42, "RESUME": 43, "BACKUP": 44}
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
 
 # name: (tag, format); bytes where the format is None
@@ -22,7 +23,11 @@ FIELDS = {"software": (1, None), "club": (2, None), "club_id": (3, None), "store
           "acting_uid": (5, ">I"), "acting_gid": (6, ">I"), "acting_pid": (7, ">I"),
           "purpose": (8, ">I"), "key": (9, None), "epoch": (10, ">I"), "ttl_s": (11, ">I"),
           "seq": (12, ">Q"), "code": (13, ">I"), "retry_s": (14, ">I"), "clubs": (15, ">I"),
-          "uptime_s": (16, ">Q"), "pid": (17, ">I"), "features": (18, ">I")}
+          "uptime_s": (16, ">Q"), "pid": (17, ">I"), "features": (18, ">I"),
+          "text": (25, None), "state": (27, ">I"), "created_s": (28, ">Q"),
+          "changed_s": (30, ">Q")}
+STATES = {"pre-active": 1, "active": 2, "suspended": 3, "deactivated": 4, "compromised": 5,
+          "destroyed": 6}
 TAG_NAMES = {tag: (name, form) for name, (tag, form) in FIELDS.items()}
 
 CODES = {"ACCESS": 1, "AUDIT": 2, "SEALED": 3, "EXISTS": 4, "NOENT": 5, "STALE": 6, "PROTO": 7,
@@ -139,10 +144,11 @@ class Client:
         """PING."""
         return self.call("PING")
 
-    def get(self, club, club_id, uid=1000, gid=1000, pid=1, purpose="mount"):
+    def get(self, club, club_id, uid=1000, gid=1000, pid=1, purpose="mount", epoch=None):
         """GET, on behalf of uid."""
+        more = {} if epoch is None else {"epoch": epoch}
         return self.call("GET", club=club, club_id=club_id, acting_uid=uid, acting_gid=gid,
-                         acting_pid=pid, purpose=PURPOSES[purpose])
+                         acting_pid=pid, purpose=PURPOSES[purpose], **more)
 
     def add(self, club, club_id, store_id=bytes(16)):
         """ADD, on admin.sock."""
@@ -155,3 +161,24 @@ class Client:
     def status(self):
         """STATUS, on admin.sock."""
         return self.call("STATUS")
+
+    def rotate(self, club, epoch, old="deactivated"):
+        """ROTATE, on admin.sock."""
+        return self.call("ROTATE", club=club, epoch=epoch, state=STATES.get(old, old))
+
+    def suspend(self, club, reason="a reason"):
+        """SUSPEND, on admin.sock."""
+        return self.call("SUSPEND", club=club, text=reason)
+
+    def resume(self, club):
+        """RESUME, on admin.sock."""
+        return self.call("RESUME", club=club)
+
+    def keys(self):
+        """All answers to LIST, on admin.sock, as (club, epoch, name of the state, answer)."""
+        found, names = [], {number: name for name, number in STATES.items()}
+        key = self.call("LIST")
+        while "club" in key:
+            found.append((key["club"].decode(), key["epoch"], names[key["state"]], key))
+            key = self.call("LIST", club=key["club"], epoch=key["epoch"])
+        return found

@@ -81,14 +81,15 @@ def test_an_idle_daemon_ticks(kd):
 
 
 def faketime(kd):
-    """Environment in which the file kd.top/clock says how far the wall clock is off."""
+    """Environment in which a file, where the daemon may read, says how far the clock is off."""
+    os.makedirs(kd.state, 0o700)
     found = [path for path in ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
                                *(os.path.join(d, "libfaketime.so.1")
                                  for d, _, names in os.walk("/usr/lib")
                                  if "libfaketime.so.1" in names)) if os.path.exists(path)]
     if not found:
         pytest.skip("libfaketime is missing")
-    return {"LD_PRELOAD": found[0], "FAKETIME_TIMESTAMP_FILE": kd.path("clock", "+0"),
+    return {"LD_PRELOAD": found[0], "FAKETIME_TIMESTAMP_FILE": kd.path("s/clock", "+0"),
             "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
@@ -103,7 +104,7 @@ def test_a_step_of_the_wall_clock_is_recorded_once(kd, step):
     kd.add()
     with kd.client() as client:
         client.get("Chor", ID)
-        kd.path("clock", f"{step:+d}")
+        kd.path("s/clock", f"{step:+d}")
         client.get("Chor", ID)
         client.get("Chor", ID)
     kd.stop()
@@ -127,7 +128,8 @@ def test_segments_follow_one_another(kd):
             assert client.get("Chor", ID)["type"] == "KEY"
     log = log_of(kd)
     assert len(log.segments()) > 5
-    assert log.checkpoint()[1] >= kd.audit("segment.open")[-1]["seq"]     # signed at each
+    opened = kd.audit("segment.open")[-1]["seq"]        # signed at each, behind the last answer
+    wait_for(lambda: log.checkpoint()[1] >= opened, "not signed", 5)
     kd.restart()
     with kd.client() as client:
         seq = client.get("Chor", ID)["seq"]
@@ -630,8 +632,8 @@ def scenario(kd, prefix):
     kd.config(SMALL)
     env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
     with open(kd.messages, "wb") as out:
-        kd.proc = subprocess.Popen([*prefix, *kd.argv()], stdin=subprocess.DEVNULL, stdout=out,
-                                   stderr=out, env=env)
+        kd.proc = subprocess.Popen([*prefix, *kd.argv(), "--traced"], stdout=out,
+                                   stdin=subprocess.DEVNULL, stderr=out, env=env)
     wait_for(lambda: kd.proc.poll() is not None or "ready with" in kd.said(), "neither up nor down")
     try:
         with kd.client() as client:

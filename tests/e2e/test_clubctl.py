@@ -34,7 +34,7 @@ def ctl(site, *args, **more):
 ##### The program itself
 
 @pytest.mark.parametrize("args", [(), ("frobnicate",), ("init",), ("init", "a", "b"), ("add",),
-                                  ("add", "s"), ("list",), ("list", "a", "b"), ("init", "--json"),
+                                  ("add", "s"), ("rotate",), ("list", "a", "b"), ("init", "--json"),
                                   ("list", "s", "--color"), ("status", "a", "b"), ("--json",),
                                   ("add", "s", "--force", "c")])
 def test_wrong_usage(site, args):
@@ -48,7 +48,8 @@ def test_wrong_usage(site, args):
 def test_help_and_version(site):
     done = ctl(site, "--help")
     assert done.returncode == DONE and not done.stderr
-    for command in ("init", "add", "list", "status", "freeze", "thaw"):
+    for command in ("init", "add", "list", "status", "freeze", "thaw", "rotate", "suspend",
+                    "resume", "backup", "restore"):
         assert re.search(rf"^  clubctl {command} ", done.stdout, re.M)
         own = ctl(site, command, "--help")
         assert own.returncode == DONE and f"clubctl {command} " in own.stdout

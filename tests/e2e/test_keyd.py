@@ -70,7 +70,8 @@ class Keyd:
         if prefix:      # the leak checker cannot work where somebody else traces
             env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
         with open(self.messages, "wb") as out:
-            self.proc = subprocess.Popen([*prefix, *self.argv()], stdin=subprocess.DEVNULL,
+            traced = ["--traced"] if prefix else []
+            self.proc = subprocess.Popen([*prefix, *self.argv(), *traced], stdin=subprocess.DEVNULL,
                                          stdout=out, stderr=out, env=env, **kwargs)
 
         def up():
@@ -308,7 +309,7 @@ def bad_packets():
     yield "no body", header(3, 0)
     yield "field twice", header(3, len(body) + 8) + body + tlv(8, b"\0\0\0\1")
     yield "unknown field", header(3, len(body) + 6) + body + tlv(999, b"xx")
-    yield "field too many", header(3, len(body) + 8) + body + tlv(10, b"\0\0\0\1")
+    yield "field too many", header(3, len(body) + 8) + body + tlv(11, b"\0\0\0\1")
     yield "nul in name", get.replace(b"Chor", b"Ch\0r")
     yield "long name", encode("GET", club="x" * 201, club_id=ID, acting_uid=1, acting_gid=1,
                               acting_pid=1, purpose=1)
@@ -885,4 +886,4 @@ def test_the_protocol_document_shows_the_bytes():
     wanted = encode("GET", 7, club="Chor", club_id=b"A" * 16, acting_uid=1000, acting_gid=1000,
                     acting_pid=42, purpose=1)
     assert bytes.fromhex("".join(block.split())) == wanted
-    assert len(FIELDS) == 18
+    assert len(FIELDS) == 22

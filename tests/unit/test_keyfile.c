@@ -22,9 +22,10 @@ static struct keyfile *make(void)
 	memset(f->store_id, 's', sizeof(f->store_id));
 	memset(f->club_id, 'c', sizeof(f->club_id));
 	memcpy(f->name, NAME, sizeof(NAME));
+	f->generation = 7;
 	for (uint32_t i = 0; i < 2; i++) {
 		f->entry[i].epoch = i + 1;
-		f->entry[i].state = KEYFILE_ACTIVE;
+		f->entry[i].state = i ? KEYFILE_ACTIVE : KEYFILE_DEACTIVATED;
 		f->entry[i].created = 1700000000 + i;
 		f->entry[i].changed = 1700000100 + i;
 		keyfile_aad(f, i, aad);
@@ -73,6 +74,8 @@ Test(keyfile, no_byte_can_be_changed_unnoticed)
 			bool first = i < KEYFILE_HDR_SIZE + KEYFILE_E_SIZE;
 
 			cr_assert_eq(open_entry(g, first ? 0 : 1, key), -EBADMSG, "byte %zu", i);
+			/* the header belongs to all */
+			cr_assert(i >= KEYFILE_HDR_SIZE || open_entry(g, 1, key) == -EBADMSG);
 			cr_assert(sodium_is_zero(key, sizeof(key)));
 			free(g);
 		}
@@ -81,13 +84,54 @@ Test(keyfile, no_byte_can_be_changed_unnoticed)
 	free(f);
 }
 
-Test(keyfile, an_entry_stays_readable_when_others_come)
+Test(keyfile, an_entry_that_was_left_out_is_noticed)
 {
 	struct keyfile *f = make();
 	uint8_t key[WRAP_KEY_LEN];
 
-	f->nentries = 1;
 	cr_assert_eq(open_entry(f, 0, key), 0);
+	f->nentries = 1;
+	cr_assert_eq(open_entry(f, 0, key), -EBADMSG);
+	free(f);
+}
+
+Test(keyfile, entries_of_an_older_file_do_not_fit)
+{
+	struct keyfile *f = make(), *old = make();
+	uint8_t key[WRAP_KEY_LEN], aad[KEYFILE_AAD_LEN];
+
+	f->generation = 8;
+	for (uint32_t i = 0; i < 2; i++) {
+		keyfile_aad(f, i, aad);
+		memset(key, 1, sizeof(key));
+		cr_assert_eq(wrap_seal(master, aad, sizeof(aad), key, &f->entry[i].box), 0);
+	}
+	cr_assert_eq(open_entry(f, 0, key), 0);
+	f->entry[0] = old->entry[0];
+	cr_assert_eq(open_entry(f, 0, key), -EBADMSG);
+	free(f);
+	free(old);
+}
+
+/* Version 1 bound neither; its files are still read. */
+Test(keyfile, version_1_has_no_generation_and_opens)
+{
+	struct keyfile *f = make(), *g = NULL;
+	uint8_t raw[TWO_SIZE], key[WRAP_KEY_LEN], aad[KEYFILE_AAD_LEN];
+
+	f->version = 1;
+	f->generation = 0;
+	for (uint32_t i = 0; i < 2; i++) {
+		keyfile_aad(f, i, aad);
+		cr_assert_eq(get_le32(aad + KEYFILE_COUNT), 0);
+		cr_assert_eq(wrap_seal(master, aad, sizeof(aad), key, &f->entry[i].box), 0);
+	}
+	keyfile_encode(f, raw);
+	cr_assert_eq(keyfile_decode(raw, sizeof(raw), &g), 0);
+	cr_assert_eq(open_entry(g, 1, key), 0);
+	free(g);
+	put_le32(raw + KEYFILE_GENERATION, 1);
+	cr_assert_eq(keyfile_decode(raw, sizeof(raw), &g), -EUCLEAN);
 	free(f);
 }
 
@@ -100,7 +144,7 @@ Test(keyfile, every_truncation_and_extension_is_refused)
 	for (size_t len = 0; len <= sizeof(raw); len++)
 		if (len != TWO_SIZE)
 			cr_assert_lt(keyfile_decode(raw, len, &g), 0, "%zu bytes", len);
-	put_le32(raw + KEYFILE_VERSION, 2);
+	put_le32(raw + KEYFILE_VERSION, 3);
 	cr_assert_eq(keyfile_decode(raw, TWO_SIZE, &g), -ENOTSUP);
 	free(f);
 }

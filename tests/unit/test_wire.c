@@ -118,7 +118,7 @@ Test(wire, encode_refuses_what_decode_would)
 	wire_init(&p, WIRE_GET, 1);
 	cr_assert_eq(wire_encode(&p, raw, sizeof(raw)), -EINVAL, "fields are missing");
 	make_get(&p);
-	wire_put_num(&p, WIRE_EPOCH, 1);
+	wire_put_num(&p, WIRE_TTL_S, 1);
 	cr_assert_eq(wire_encode(&p, raw, sizeof(raw)), -EINVAL, "a field too many");
 	make_get(&p);
 	memset(name, 'x', 201);

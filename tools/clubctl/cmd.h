@@ -9,6 +9,11 @@ int cmd_add(const struct ctl_args *args);
 int cmd_list(const struct ctl_args *args);
 int cmd_freeze(const struct ctl_args *args);
 int cmd_thaw(const struct ctl_args *args);
+int cmd_rotate(const struct ctl_args *args);
+int cmd_suspend(const struct ctl_args *args);
+int cmd_resume(const struct ctl_args *args);
+int cmd_backup(const struct ctl_args *args);
+int cmd_restore(const struct ctl_args *args);
 int cmd_status(const struct ctl_args *args);
 
 #endif

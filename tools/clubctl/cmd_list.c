@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cmd.h"
+#include "cmd_keys.h"
 #include "fs/store/club.h"
 #include "keyd/lib/log.h"
 
@@ -113,10 +114,13 @@ static int list_print(struct store *s, const struct list *l, bool json)
 
 int cmd_list(const struct ctl_args *args)
 {
-	struct store *s = ctl_store(args->words[0]);
 	struct list l = { 0 };
+	struct store *s;
 	int status = CTL_FAILED, r;
 
+	if (args->count == 0)
+		return cmd_keys_list(args);
+	s = ctl_store(args->words[0]);
 	if (!s)
 		return CTL_FAILED;
 	r = store_list(s, list_collect, &l);
