@@ -101,7 +101,7 @@ $(B)/lib%.a: $(B)/.flags
 $(B)/clubfs: $(B)/fs/mount/main.o $(MOUNT) $(STORE) $(KEYLIB)
 $(B)/clubfs: LDLIBS += $(FUSE_LIBS)
 $(B)/clubkeyd: $(B)/keyd/main.o $(KEYD) $(KEYLIB)
-$(B)/clubctl: $(B)/tools/clubctl/main.o $(CTL) $(STORE) $(KEYLIB)
+$(B)/clubctl: $(B)/tools/clubctl/main.o $(CTL) $(STORE) $(KEYD) $(KEYLIB)
 $(B)/clubctl: LDLIBS += -ljson-c
 # A static pattern: "%: deps" without a recipe would be ignored and link an empty, passing test.
 $(TESTS): $(B)/test_%: $(B)/tests/unit/test_%.o $(call OBJ,$(TESTHELP)) \
@@ -139,9 +139,8 @@ e2e: all	## run the tests that mount; T='-k word' selects
 
 FUZZ_TIME ?= 60
 FUZZERS	:= $(addprefix build-fuzz/fuzz-,filehdr clubhdr name xattr geom wire control journal \
-	     auditline auditnote)
-FUZZKEYD := $(addprefix keyd/,auditrec.c auditnote.c json.c names.c)
-$(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(STORESRC) $(FUZZKEYD) \
+	     auditline auditnote policy ask)
+$(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(KEYDSRC) $(STORESRC) \
 			       $(HEADERS)
 	@mkdir -p $(@D) && echo '  FUZZ    $@'
 	$(Q)clang -g -O1 $(LANG_FLAGS) $(BASE_CFLAGS) -fsanitize=fuzzer,address,undefined \
@@ -179,6 +178,9 @@ bench: all	## compare with plain, passthrough, gocryptfs, securefs, encfs; ROWS=
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/bench.py \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BENCH_DIR),--dir $(BENCH_DIR)) \
 		$(addprefix --only ,$(ONLY)) $(ROWS)
+
+bench-keyd: all	## a flood of refused requests at the key daemon; FLOOD=n of them
+	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/flood.py $(FLOOD)
 
 test-suites: all	## test suites that others wrote; SUITES="fio samba", SUITES_QUICK=1
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) SUITES_QUICK=$(SUITES_QUICK) $(PYTHON) -B \
@@ -256,8 +258,8 @@ help:	## this list
 clean:	## remove everything that was built
 	rm -rf build build-san build-tsan build-clang build-bench build-fuzz build-crash
 
-.PHONY: all crash fuzz tests test check unit e2e san tsan demo bench test-suites test-container \
-	check-symbols check-man check-style lint format-diff deps deps-build deps-demo deps-bench \
+.PHONY: all crash fuzz tests test check unit e2e san tsan demo bench bench-keyd test-suites \
+	test-container check-symbols check-man check-style lint format-diff deps deps-build deps-demo deps-bench \
 	deps-suites install uninstall help clean FORCE
 .DELETE_ON_ERROR:
 -include $(patsubst %.o,%.d,$(call OBJ,$(SOURCES)))

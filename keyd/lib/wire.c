@@ -26,6 +26,8 @@ static const struct wire_tag_rule wire_tags[WIRE_TAG_END] = {
 	[WIRE_UPTIME_S] = { WIRE_KIND_U64, 8, 8 },
 	[WIRE_PID] = { WIRE_KIND_U32, 4, 4 },
 	[WIRE_FEATURES] = { WIRE_KIND_U32, 4, 4 },
+	[WIRE_TEXT] = { WIRE_KIND_TEXT, 1, 1024 },
+	[WIRE_RULE] = { WIRE_KIND_TEXT, 1, 64 },
 };
 
 static const struct wire_type_rule wire_types[WIRE_TYPE_END] = {
@@ -44,6 +46,10 @@ static const struct wire_type_rule wire_types[WIRE_TYPE_END] = {
 	[WIRE_DONE] = { "DONE", BIT(WIRE_SEQ), 0 },
 	[WIRE_ADD] = { "ADD", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID) | BIT(WIRE_STORE_ID), 0 },
 	[WIRE_ACTIVATE] = { "ACTIVATE", BIT(WIRE_CLUB) | BIT(WIRE_CLUB_ID), 0 },
+	[WIRE_POLICY_TEST] = { "POLICY_TEST", BIT(WIRE_TEXT), 0 },
+	[WIRE_POLICY_ANSWER] = { "POLICY_ANSWER", BIT(WIRE_TEXT),
+				 BIT(WIRE_CODE) | BIT(WIRE_RULE) | BIT(WIRE_SEQ) },
+	[WIRE_POLICY_RELOAD] = { "POLICY_RELOAD", 0, 0 },
 };
 
 static const struct wire_schema wire_keyd = {

@@ -49,6 +49,9 @@ enum wire_type {
 	WIRE_ADD = 32,
 	WIRE_ACTIVATE = 33,
 	WIRE_LIST = 34,		/* kept for listing the keys */
+	WIRE_POLICY_TEST = 38,
+	WIRE_POLICY_ANSWER = 39,
+	WIRE_POLICY_RELOAD = 40,
 	WIRE_TYPE_END,
 };
 
@@ -71,6 +74,8 @@ enum wire_tag {
 	WIRE_UPTIME_S = 16,	/* u64 */
 	WIRE_PID = 17,		/* u32 */
 	WIRE_FEATURES = 18,	/* u32, bits */
+	WIRE_TEXT = 25,		/* text, 1..1024 bytes */
+	WIRE_RULE = 26,		/* text, 1..64 bytes: name of a rule */
 	WIRE_TAG_END,
 };
 
@@ -86,6 +91,7 @@ enum wire_code {
 	WIRE_CODE_BUSY = 8,	/* too many connections; come back after RETRY_S */
 	WIRE_CODE_INVALID = 9,	/* ADD: not a name for a club */
 	WIRE_CODE_INTERNAL = 10, /* the daemon's own fault; its log says more */
+	WIRE_CODE_RATE = 11,	/* more requests than the rule allows; come back after RETRY_S */
 	WIRE_CODE_END,
 };
 

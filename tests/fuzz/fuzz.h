@@ -19,5 +19,7 @@ int fuzz_control(const uint8_t *in, size_t len);
 int fuzz_journal(const uint8_t *in, size_t len);
 int fuzz_auditline(const uint8_t *in, size_t len);
 int fuzz_auditnote(const uint8_t *in, size_t len);
+int fuzz_policy(const uint8_t *in, size_t len);
+int fuzz_ask(const uint8_t *in, size_t len);
 
 #endif

@@ -16,6 +16,7 @@ static const struct {
 	{ "xattr", fuzz_xattr },     { "geom", fuzz_geom },	  { "wire", fuzz_wire },
 	{ "control", fuzz_control }, { "journal", fuzz_journal },
 	{ "auditline", fuzz_auditline }, { "auditnote", fuzz_auditnote },
+	{ "policy", fuzz_policy },   { "ask", fuzz_ask },
 };
 
 static void replay(size_t target, const char *path)
