@@ -11,4 +11,10 @@ int cmd_freeze(const struct ctl_args *args);
 int cmd_thaw(const struct ctl_args *args);
 int cmd_status(const struct ctl_args *args);
 
+/* Its words are looked at by cmd_policy_check() and so on. */
+int cmd_policy(const struct ctl_args *args);
+int cmd_policy_check(int argc, char **argv);
+int cmd_policy_test(int argc, char **argv);
+int cmd_policy_explain(int argc, char **argv);
+
 #endif
