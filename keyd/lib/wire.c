@@ -27,6 +27,7 @@ static const struct wire_tag_rule wire_tags[WIRE_TAG_END] = {
 	[WIRE_PID] = { WIRE_KIND_U32, 4, 4 },
 	[WIRE_FEATURES] = { WIRE_KIND_U32, 4, 4 },
 	[WIRE_TEXT] = { WIRE_KIND_TEXT, 1, WIRE_TEXT_MAX },
+	[WIRE_RULE] = { WIRE_KIND_TEXT, 1, 64 },
 	[WIRE_STATE] = { WIRE_KIND_U32, 4, 4 },
 	[WIRE_CREATED_S] = { WIRE_KIND_U64, 8, 8 },
 	[WIRE_CHANGED_S] = { WIRE_KIND_U64, 8, 8 },
@@ -57,6 +58,10 @@ static const struct wire_type_rule wire_types[WIRE_TYPE_END] = {
 	[WIRE_SUSPEND] = { "SUSPEND", BIT(WIRE_CLUB) | BIT(WIRE_TEXT), 0 },
 	[WIRE_RESUME] = { "RESUME", BIT(WIRE_CLUB), BIT(WIRE_TEXT) },
 	[WIRE_BACKUP] = { "BACKUP", 0, 0 },
+	[WIRE_POLICY_TEST] = { "POLICY_TEST", BIT(WIRE_TEXT), 0 },
+	[WIRE_POLICY_ANSWER] = { "POLICY_ANSWER", BIT(WIRE_TEXT),
+				 BIT(WIRE_CODE) | BIT(WIRE_RULE) | BIT(WIRE_SEQ) },
+	[WIRE_POLICY_RELOAD] = { "POLICY_RELOAD", 0, 0 },
 };
 
 static const struct wire_schema wire_keyd = {
