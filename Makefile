@@ -139,7 +139,7 @@ e2e: all	## run the tests that mount; T='-k word' selects
 
 FUZZ_TIME ?= 60
 FUZZERS	:= $(addprefix build-fuzz/fuzz-,filehdr clubhdr name xattr geom wire control journal \
-	     auditline auditnote keyfile backup)
+	     auditline auditnote keyfile backup policy ask)
 $(FUZZERS): build-fuzz/fuzz-%: tests/fuzz/entry.c $(FUZZSRC) $(LIBSRC) $(KEYDSRC) \
 		$(STORESRC) $(HEADERS)
 	@mkdir -p $(@D) && echo '  FUZZ    $@'
@@ -178,6 +178,9 @@ bench: all	## compare with plain, passthrough, gocryptfs, securefs, encfs; ROWS=
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/bench.py \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BENCH_DIR),--dir $(BENCH_DIR)) \
 		$(addprefix --only ,$(ONLY)) $(ROWS)
+
+bench-keyd: all	## a flood of refused requests at the key daemon; FLOOD=n of them
+	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/flood.py $(FLOOD)
 
 test-suites: all	## test suites that others wrote; SUITES="fio samba", SUITES_QUICK=1
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) SUITES_QUICK=$(SUITES_QUICK) $(PYTHON) -B \
@@ -256,8 +259,8 @@ help:	## this list
 clean:	## remove everything that was built
 	rm -rf build build-san build-tsan build-clang build-bench build-fuzz build-crash
 
-.PHONY: all crash fuzz tests test check unit e2e san tsan demo bench test-suites test-container \
-	check-symbols check-man check-style lint format-diff deps deps-build deps-demo deps-bench \
+.PHONY: all crash fuzz tests test check unit e2e san tsan demo bench bench-keyd test-suites \
+	test-container check-symbols check-man check-style lint format-diff deps deps-build deps-demo deps-bench \
 	deps-suites install uninstall help clean FORCE
 .DELETE_ON_ERROR:
 -include $(patsubst %.o,%.d,$(call OBJ,$(SOURCES)))

@@ -56,19 +56,18 @@ static void auditrec_user(struct json *j, uid_t uid, gid_t gid)
 	json_num(j, "gid", gid);
 }
 
-static void auditrec_peer(struct json *j, const struct peer *p, const struct auditrec_who *who)
+static void auditrec_peer(struct json *j, const struct peer *p)
 {
 	json_open(j, "peer");
 	auditrec_user(j, p->uid, p->gid);
 	json_num(j, "pid", (uint64_t)p->pid);
-	if (who->start)
-		json_num(j, "start", who->start);
-	if (who->unit)
-		json_text(j, "unit", who->unit, AUDITREC_UNIT_CAP);
+	if (p->start)
+		json_num(j, "start", p->start);
+	if (p->unit[0])
+		json_text(j, "unit", p->unit, AUDITREC_UNIT_CAP);
 	if (p->exe[0])
 		json_text(j, "exe", p->exe, AUDITREC_EXE_CAP);
-	auditrec_opt(j, "exe_sha256", who->exe_sha256);
-	auditrec_opt(j, "id", who->id);
+	json_text(j, "id", peer_method_name(p->method), AUDITREC_NAME_CAP);
 	json_close(j);
 }
 
@@ -87,7 +86,7 @@ static void auditrec_extras(struct json *j, const struct auditrec *rec)
 		const struct auditrec_extra *x = &rec->extra[i];
 
 		if (x->text)
-			json_text(j, x->key, x->text, AUDITREC_TEXT_CAP);
+			json_text(j, x->key, x->text, x->cap ? x->cap : AUDITREC_TEXT_CAP);
 		else
 			json_num(j, x->key, x->num);
 	}
@@ -160,7 +159,7 @@ size_t auditrec_format(const struct auditrec *rec, const struct auditrec_stamp *
 		json_num(&j, "ttl", rec->ttl_s);
 	auditrec_opt(&j, "purpose", rec->purpose);
 	if (rec->peer)
-		auditrec_peer(&j, rec->peer, &rec->who);
+		auditrec_peer(&j, rec->peer);
 	if (rec->acting)
 		auditrec_acting_user(&j, rec->acting);
 	auditrec_opt(&j, "corr", rec->corr);

@@ -22,17 +22,11 @@ struct auditrec_acting {
 	pid_t pid;
 };
 
-/* What is known of the caller beyond struct peer: evidence of whoever looked. */
-struct auditrec_who {
-	uint64_t start;			/* of the process, in clock ticks since boot */
-	const char *unit, *exe_sha256;
-	const char *id;			/* how it was found: peerpidfd, pidfd-hello, cred-only */
-};
-
 /* A member only this kind of record has: text if that is not NULL, else num. */
 struct auditrec_extra {
 	const char *key, *text;
 	uint64_t num;
+	size_t cap;			/* of text, in bytes; 0: the usual one */
 };
 
 /* Strings are the caller's; NULL or zero leaves the member out. */
@@ -46,7 +40,6 @@ struct auditrec {
 	uint32_t ttl_s;
 	const char *purpose;
 	const struct peer *peer;
-	struct auditrec_who who;	/* only with a peer */
 	const struct auditrec_acting *acting;
 	const char *corr;
 	struct auditrec_extra extra[AUDITREC_EXTRA_MAX];

@@ -17,6 +17,7 @@ enum config_kind {
 	CONFIG_MODE,
 	CONFIG_GROUP,
 	CONFIG_COUNT,
+	CONFIG_BOOL,
 };
 
 static const struct config_key {
@@ -29,6 +30,7 @@ static const struct config_key {
 	{ "passphrase-file", CONFIG_PATH_OR_STDIN, offsetof(struct config, passphrase_file), 0, 0 },
 	{ "master-credential", CONFIG_FILE_NAME, offsetof(struct config, master_credential), 0, 0 },
 	{ "policy", CONFIG_PATH, offsetof(struct config, policy_file), 0, 0 },
+	{ "require-pidfd", CONFIG_BOOL, offsetof(struct config, require_pidfd), 0, 0 },
 	{ "socket-mode", CONFIG_MODE, offsetof(struct config, socket_mode), 0, 0 },
 	{ "socket-group", CONFIG_GROUP, offsetof(struct config, socket_gid), 0, 0 },
 	{ "admin-socket-mode", CONFIG_MODE, offsetof(struct config, admin_socket_mode), 0, 0 },
@@ -115,6 +117,16 @@ static int config_set_count(const struct conftok *t, const struct config_key *k,
 	return 0;
 }
 
+static int config_set_bool(const struct conftok *t, const struct config_key *k, bool *at)
+{
+	const char *value = t->word[1];
+
+	*at = strcmp(value, "yes") == 0;
+	if (!*at && strcmp(value, "no") != 0)
+		return conftok_error(t, "%s: expected yes or no, found '%s'", k->name, value);
+	return 0;
+}
+
 static int config_line(const struct conftok *t, struct config *c)
 {
 	const struct config_key *k = NULL;
@@ -140,6 +152,8 @@ static int config_line(const struct conftok *t, struct config *c)
 		return config_set_group(t, k, at);
 	case CONFIG_COUNT:
 		return config_set_count(t, k, at);
+	case CONFIG_BOOL:
+		return config_set_bool(t, k, at);
 	}
 	return -EINVAL;
 }

@@ -12,7 +12,8 @@ struct config {
 	char *master_key_file;		/* NULL: STATE/master.key, made at the first start */
 	char *passphrase_file;		/* NULL: none; "-": stdin */
 	char *master_credential;	/* NULL: none; a name.  At most one of these three. */
-	char *policy_file;		/* NULL: the built-in policy */
+	char *policy_file;		/* or directory; NULL: the built-in policy */
+	bool require_pidfd;
 	mode_t socket_mode, admin_socket_mode;
 	gid_t socket_gid, admin_socket_gid;	/* (gid_t)-1: leave as it is */
 	uint32_t key_ttl_s;

@@ -18,6 +18,7 @@
 
 #include "keyd/config.h"
 #include "keyd/daemon.h"
+#include "keyd/enforce.h"
 #include "keyd/lib/log.h"
 #include "keyd/lib/secmem.h"
 #include "keyd/lib/selfcheck.h"
@@ -35,23 +36,10 @@ struct daemon {
 	int state_dirfd, lock_fd;
 	uint8_t *master;
 	struct request_env env;
+	struct enforce enforce;
 	struct server *server;
 	sigset_t signals;
 };
-
-static int daemon_record_policy(struct daemon *d, const struct policy *policy)
-{
-	char hex[POLICY_DIGEST_LEN * 2 + 1];
-	const struct auditrec rec = {
-		.ev = "policy.load",
-		.extra = { { .key = "file", .text = policy_source(policy) },
-			   { .key = "sha256", .text = hex } },
-	};
-
-	sodium_bin2hex(hex, sizeof(hex), policy_digest(policy), POLICY_DIGEST_LEN);
-	audit_policy(d->env.audit, policy_digest(policy));
-	return audit_record(d->env.audit, &rec, NULL);
-}
 
 static int daemon_record_life(struct daemon *d, const char *ev)
 {
@@ -66,32 +54,27 @@ static int daemon_record_life(struct daemon *d, const char *ev)
 	return audit_record(d->env.audit, &rec, NULL);
 }
 
-/* SIGHUP: the new policy counts when it is whole and its record durable, else the old one does. */
 static void daemon_reload(struct request_env *env, void *arg)
 {
-	struct daemon *d = arg;
-	struct policy *policy;
-	int r;
+	struct conftok_fault fault;
+	uint64_t seq;
 
-	if (!d->cfg.policy_file) {
-		log_info("SIGHUP: there is no policy file to read again");
-		return;
-	}
-	r = policy_load(d->cfg.policy_file, geteuid(), &policy);
-	if (r == 0) {
-		r = daemon_record_policy(d, policy);
-		if (r < 0) {
-			audit_policy(env->audit, policy_digest(env->policy));
-			policy_free(policy);
-		}
-	}
-	if (r < 0) {
-		log_err(0, "the policy in force stays as it was");
-		return;
-	}
-	policy_free(env->policy);
-	env->policy = policy;
-	log_info("policy '%s' is in force", d->cfg.policy_file);
+	(void)arg;
+	enforce_reload(env->enforce, NULL, &seq, &fault);
+}
+
+/* What the requests are judged with, besides keys and log. */
+static int daemon_open_judges(struct daemon *d)
+{
+	int r = rate_open(&d->env.rates);
+
+	if (r == 0)
+		r = flood_open(&d->env.flood);
+	d->env.require_pidfd = d->cfg.require_pidfd;
+	d->env.enforce = &d->enforce;
+	d->enforce = (struct enforce){ .path = d->cfg.policy_file, .self_uid = geteuid(),
+				       .state_dirfd = -1, .env = &d->env };
+	return r < 0 ? r : enforce_check(&d->enforce);
 }
 
 /* Every connection takes a descriptor, and the soft limit is often just 1024. */
@@ -203,10 +186,11 @@ static int daemon_start(struct daemon *d)
 	d->env.key_ttl_s = d->cfg.key_ttl_s;
 	clock_gettime(CLOCK_BOOTTIME, &ts);
 	d->env.started_s = (uint64_t)ts.tv_sec;
-	r = policy_load(d->cfg.policy_file, geteuid(), &d->env.policy);
+	r = daemon_open_judges(d);
 	if (r < 0)
 		return r;
-	d->state_dirfd = r = statedir_open(d->opt->state_dir, &d->lock_fd);
+	d->enforce.state_dirfd = d->state_dirfd = r =
+		statedir_open(d->opt->state_dir, &d->lock_fd);
 	if (r < 0)
 		return r;
 	r = daemon_open_audit(d);
@@ -217,7 +201,7 @@ static int daemon_start(struct daemon *d)
 	if (r == 0)
 		r = daemon_record_life(d, "daemon.start");
 	if (r == 0)
-		r = daemon_record_policy(d, d->env.policy);
+		r = enforce_begin(&d->enforce);
 	if (r == 0)
 		r = daemon_record_keys(d);
 	if (r == 0)
@@ -232,12 +216,16 @@ static void daemon_end(struct daemon *d)
 	bool served = d->server;
 
 	server_close(d->server);
+	if (d->env.audit && d->env.flood)
+		flood_report(d->env.flood, d->env.audit, true);
 	if (served)
 		daemon_record_life(d, "daemon.stop");
 	keystore_close(d->env.keys);
 	secmem_free(d->master);
 	audit_close(d->env.audit);
 	policy_free(d->env.policy);
+	flood_close(d->env.flood);
+	rate_close(d->env.rates);
 	config_free(&d->cfg);
 	if (d->lock_fd >= 0)
 		close(d->lock_fd);

@@ -1,32 +1,30 @@
 #include <errno.h>
 #include <fnmatch.h>
-#include <grp.h>
-#include <pwd.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "keyd/conftok.h"
-#include "keyd/policy.h"
+#include "keyd/policy_rule.h"
 
-enum policy_cond {
-	POLICY_UID,
-	POLICY_GID,
-	POLICY_ACTING_UID,
-	POLICY_ACTING_GID,
-	POLICY_NRANGES,		/* the conditions above are lists of ranges */
-	POLICY_CLUB = POLICY_NRANGES,
-	POLICY_OP,
-	POLICY_NCONDS,
-};
+/* What a rule gives that does not say otherwise. */
+#define POLICY_LEASE_S 900
+#define POLICY_IDLE_S 300
+#define POLICY_MAX_S 28800
 
-static const char *const policy_cond_name[POLICY_NCONDS] = {
+const char *const policy_cond_name[POLICY_NWORDS] = {
 	[POLICY_UID] = "uid",
 	[POLICY_GID] = "gid",
 	[POLICY_ACTING_UID] = "acting-uid",
 	[POLICY_ACTING_GID] = "acting-gid",
+	[POLICY_TIME] = "time",
+	[POLICY_UNIT] = "unit",
 	[POLICY_CLUB] = "club",
+	[POLICY_EXE] = "exe",
 	[POLICY_OP] = "op",
+	[POLICY_LEASE] = "lease",
+	[POLICY_RATE] = "rate",
+	[POLICY_ALARM] = "alarm",
 };
 
 static const char *const policy_ops[POLICY_OP_END] = {
@@ -35,34 +33,22 @@ static const char *const policy_ops[POLICY_OP_END] = {
 	[POLICY_OP_ADMIN] = "admin",
 };
 
-struct policy_range {
-	uint32_t from, to;	/* both included */
-};
+const char *policy_op_name(enum policy_op op)
+{
+	return op < POLICY_OP_END ? policy_ops[op] : NULL;
+}
 
-struct policy_ranges {
-	struct policy_range *v;
-	size_t n;		/* 0: no such condition */
-};
-
-struct policy_rule {
-	char name[POLICY_RULE_NAME_MAX + 1];
-	bool allow;
-	struct policy_ranges ranges[POLICY_NRANGES];
-	char **globs;
-	size_t nglobs;
-	unsigned int ops;	/* bits 1 << enum policy_op; 0: any */
-};
-
-struct policy {
-	char *source;
-	uint8_t digest[POLICY_DIGEST_LEN];
-	struct policy_rule *rules;
-	size_t nrules;
-};
+enum policy_op policy_op_find(const char *name)
+{
+	for (enum policy_op op = POLICY_OP_GET; op < POLICY_OP_END; op++)
+		if (strcmp(policy_ops[op], name) == 0)
+			return op;
+	return 0;
+}
 
 const uint8_t *policy_digest(const struct policy *p)
 {
-	return p->digest;
+	return p->files.digest;
 }
 
 const char *policy_source(const struct policy *p)
@@ -70,203 +56,37 @@ const char *policy_source(const struct policy *p)
 	return p->source;
 }
 
+static void policy_rule_free(struct policy_rule *rule)
+{
+	for (size_t k = 0; k < POLICY_NRANGES; k++)
+		free(rule->ranges[k].v);
+	for (size_t k = 0; k < POLICY_NLISTS; k++) {
+		for (size_t i = 0; i < rule->globs[k].n; i++)
+			free(rule->globs[k].v[i]);
+		free(rule->globs[k].v);
+	}
+	for (size_t i = 0; i < rule->nexes; i++)
+		free(rule->exes[i].path);
+	free(rule->exes);
+}
+
+void policy_drop_rules(struct policy *p)
+{
+	for (size_t i = 0; i < p->nrules; i++)
+		policy_rule_free(&p->rules[i]);
+	free(p->rules);
+	p->rules = NULL;
+	p->nrules = 0;
+}
+
 void policy_free(struct policy *p)
 {
 	if (!p)
 		return;
-	for (size_t i = 0; i < p->nrules; i++) {
-		struct policy_rule *rule = &p->rules[i];
-
-		for (size_t k = 0; k < POLICY_NRANGES; k++)
-			free(rule->ranges[k].v);
-		for (size_t k = 0; k < rule->nglobs; k++)
-			free(rule->globs[k]);
-		free(rule->globs);
-	}
-	free(p->rules);
+	policy_drop_rules(p);
+	policy_files_free(&p->files);
 	free(p->source);
 	free(p);
-}
-
-static int policy_add_range(struct policy_ranges *list, uint32_t from, uint32_t to)
-{
-	struct policy_range *v = reallocarray(list->v, list->n + 1, sizeof(*v));
-
-	if (!v)
-		return -ENOMEM;
-	list->v = v;
-	list->v[list->n++] = (struct policy_range){ from, to };
-	return 0;
-}
-
-/* Parse @len digits as an id; UINT32_MAX is no id but the mark for "none". */
-static bool policy_id(const char *text, size_t len, uint32_t *out)
-{
-	uint64_t num = 0;
-
-	if (len == 0 || len > 10)
-		return false;
-	for (size_t i = 0; i < len; i++) {
-		if (text[i] < '0' || text[i] > '9')
-			return false;
-		num = num * 10 + (uint64_t)(text[i] - '0');
-	}
-	*out = (uint32_t)num;
-	return num < UINT32_MAX;
-}
-
-static bool policy_lookup(enum policy_cond cond, const char *name, uint32_t *out)
-{
-	if (cond == POLICY_UID || cond == POLICY_ACTING_UID) {
-		const struct passwd *pw = getpwnam(name);
-
-		*out = pw ? pw->pw_uid : 0;
-		return pw;
-	} else {
-		const struct group *gr = getgrnam(name);
-
-		*out = gr ? gr->gr_gid : 0;
-		return gr;
-	}
-}
-
-/* One item of a list: 1000, 1000-59999 or a name. */
-static int policy_range_item(const struct conftok *t, enum policy_cond cond, const char *item,
-			     struct policy_ranges *list)
-{
-	const char *dash = strchr(item, '-');
-	uint32_t from, to;
-
-	if (policy_id(item, strlen(item), &from))
-		return policy_add_range(list, from, from);
-	if (dash && policy_id(item, (size_t)(dash - item), &from) &&
-	    policy_id(dash + 1, strlen(dash + 1), &to)) {
-		if (from > to)
-			return conftok_error(t, "%s: the range '%s' is empty",
-					     policy_cond_name[cond], item);
-		return policy_add_range(list, from, to);
-	}
-	if (policy_lookup(cond, item, &from))
-		return policy_add_range(list, from, from);
-	return conftok_error(t, "%s: expected a number, a range such as 1000-1999, or the name of "
-			     "a %s of this host, found '%s'", policy_cond_name[cond],
-			     cond == POLICY_UID || cond == POLICY_ACTING_UID ? "user" : "group",
-			     item);
-}
-
-static int policy_add_glob(struct policy_rule *rule, const char *glob)
-{
-	char **v = reallocarray(rule->globs, rule->nglobs + 1, sizeof(*v));
-
-	if (!v)
-		return -ENOMEM;
-	rule->globs = v;
-	v[rule->nglobs] = strdup(glob);
-	if (!v[rule->nglobs])
-		return -ENOMEM;
-	rule->nglobs++;
-	return 0;
-}
-
-static int policy_add_op(const struct conftok *t, struct policy_rule *rule, const char *name)
-{
-	for (unsigned int op = 0; op < POLICY_OP_END; op++) {
-		if (!policy_ops[op] || strcmp(policy_ops[op], name) != 0)
-			continue;
-		rule->ops |= 1U << op;
-		return 0;
-	}
-	return conftok_error(t, "op: expected get, verify or admin, found '%s'", name);
-}
-
-/* The words of a line may also be parted by commas, except globs: names can hold commas. */
-static int policy_cond_word(const struct conftok *t, struct policy_rule *rule,
-			    enum policy_cond cond, char *word)
-{
-	char *save = NULL;
-	int r = 0;
-
-	if (cond == POLICY_CLUB)
-		return policy_add_glob(rule, word);
-	for (char *item = strtok_r(word, ",", &save); item && r == 0;
-	     item = strtok_r(NULL, ",", &save))
-		r = cond == POLICY_OP ? policy_add_op(t, rule, item) :
-			policy_range_item(t, cond, item, &rule->ranges[cond]);
-	return r;
-}
-
-/* Did the line add anything?  A list of commas only must not make a condition disappear. */
-static bool policy_cond_is_set(const struct policy_rule *rule, enum policy_cond cond)
-{
-	if (cond == POLICY_CLUB)
-		return rule->nglobs > 0;
-	return cond == POLICY_OP ? rule->ops != 0 : rule->ranges[cond].n > 0;
-}
-
-static int policy_cond_line(const struct conftok *t, struct policy_rule *rule)
-{
-	enum policy_cond cond = 0;
-	int r;
-
-	while (cond < POLICY_NCONDS && strcmp(policy_cond_name[cond], t->word[0]) != 0)
-		cond++;
-	if (cond == POLICY_NCONDS)
-		return conftok_error(t, "unknown condition '%s'; expected uid, gid, acting-uid, "
-				     "acting-gid, club or op", t->word[0]);
-	for (unsigned int i = 1; i < t->nwords; i++) {
-		r = policy_cond_word(t, rule, cond, t->word[i]);
-		if (r < 0)
-			return r;
-	}
-	if (t->nwords < 2 || !policy_cond_is_set(rule, cond))
-		return conftok_error(t, "%s: expected at least one value", t->word[0]);
-	return 0;
-}
-
-static int policy_rule_line(const struct conftok *t, struct policy *p)
-{
-	bool allow = strcmp(t->word[0], "allow") == 0;
-	struct policy_rule *rules, *rule;
-
-	if (!allow && strcmp(t->word[0], "deny") != 0)
-		return conftok_error(t, "expected 'allow NAME' or 'deny NAME' at the start of a "
-				     "line, and conditions indented below, found '%s'", t->word[0]);
-	if (t->nwords != 2 || !t->word[1][0])
-		return conftok_error(t, "expected one name after '%s'", t->word[0]);
-	if (strlen(t->word[1]) > POLICY_RULE_NAME_MAX)
-		return conftok_error(t, "the rule's name is longer than %d bytes",
-				     POLICY_RULE_NAME_MAX);
-	if (strcmp(t->word[1], "default") == 0)
-		return conftok_error(t, "'default' is the name of the last, denying rule");
-	for (size_t i = 0; i < p->nrules; i++)
-		if (strcmp(p->rules[i].name, t->word[1]) == 0)
-			return conftok_error(t, "a second rule '%s'", t->word[1]);
-	rules = reallocarray(p->rules, p->nrules + 1, sizeof(*rules));
-	if (!rules)
-		return -ENOMEM;
-	p->rules = rules;
-	rule = &rules[p->nrules++];
-	memset(rule, 0, sizeof(*rule));
-	memcpy(rule->name, t->word[1], strlen(t->word[1]));
-	rule->allow = allow;
-	return 0;
-}
-
-static int policy_parse(struct conftok *t, struct policy *p)
-{
-	int r;
-
-	while ((r = conftok_next(t)) > 0) {
-		if (!t->indented)
-			r = policy_rule_line(t, p);
-		else if (p->nrules == 0)
-			r = conftok_error(t, "a condition before the first 'allow' or 'deny'");
-		else
-			r = policy_cond_line(t, &p->rules[p->nrules - 1]);
-		if (r < 0)
-			return r;
-	}
-	return r;
 }
 
 static int policy_builtin(struct policy *p, uid_t self_uid)
@@ -279,40 +99,64 @@ static int policy_builtin(struct policy *p, uid_t self_uid)
 	p->nrules = 1;
 	p->rules[0].allow = true;
 	memcpy(p->rules[0].name, "built-in", sizeof("built-in"));
-	crypto_hash_sha256(p->digest, NULL, 0);
+	crypto_hash_sha256(p->files.digest, NULL, 0);
 	r = policy_add_range(&p->rules[0].ranges[POLICY_UID], 0, 0);
 	return r < 0 ? r : policy_add_range(&p->rules[0].ranges[POLICY_UID], self_uid, self_uid);
 }
 
-int policy_load(const char *file, uid_t self_uid, struct policy **out)
+static int policy_read(struct policy *p, const struct policy_from *from)
+{
+	int r = policy_files_read(from->path, from->self_uid, from->stored, &p->files, from->fault);
+
+	for (unsigned int i = 0; r == 0 && i < p->files.n; i++)
+		r = policy_parse(p, i, from->fault);
+	return r;
+}
+
+int policy_load(const struct policy_from *from, struct policy **out)
 {
 	struct policy *p = calloc(1, sizeof(*p));
-	struct conftok t = { 0 };
 	int r = -ENOMEM;
 
 	if (!p)
 		goto out;
-	p->source = strdup(file ? file : "built-in");
+	p->source = strdup(from->path ? from->path : "built-in");
 	if (!p->source)
 		goto out;
-	if (file) {
-		r = conftok_open(&t, file, p->digest);
-		if (r == 0)
-			r = policy_parse(&t, p);
-	} else {
-		r = policy_builtin(p, self_uid);
-	}
+	tzset();
+	r = from->path ? policy_read(p, from) : policy_builtin(p, from->self_uid);
 	if (r < 0)
 		goto out;
 	*out = p;
 	p = NULL;
 out:
-	conftok_close(&t);
 	policy_free(p);
 	return r;
 }
 
-static bool policy_in_ranges(const struct policy_ranges *list, uint32_t id)
+int policy_store(const struct policy *p, int dirfd)
+{
+	char hex[POLICY_DIGEST_LEN * 2 + 1];
+
+	sodium_bin2hex(hex, sizeof(hex), p->files.digest, POLICY_DIGEST_LEN);
+	return policy_files_store(&p->files, dirfd, hex);
+}
+
+char *policy_whole(const struct policy *p)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	for (size_t i = 0; f && i < p->files.n; i++)
+		fprintf(f, "==> %s <==\n%s", p->files.v[i].name, p->files.v[i].text);
+	if (f && fclose(f) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+bool policy_ranges_hold(const struct policy_ranges *list, uint32_t id)
 {
 	for (size_t i = 0; i < list->n; i++)
 		if (id >= list->v[i].from && id <= list->v[i].to)
@@ -323,33 +167,161 @@ static bool policy_in_ranges(const struct policy_ranges *list, uint32_t id)
 static bool policy_any_gid(const struct policy_ranges *list, const struct policy_query *q)
 {
 	for (size_t i = 0; i < q->ngids; i++)
-		if (policy_in_ranges(list, q->gids[i]))
+		if (policy_ranges_hold(list, q->gids[i]))
 			return true;
 	return list->n == 0;
 }
 
-static bool policy_any_glob(const struct policy_rule *rule, const char *club)
+static uint32_t policy_minute(time_t now)
 {
-	for (size_t i = 0; i < rule->nglobs; i++)
-		if (fnmatch(rule->globs[i], club, 0) == 0)
-			return true;
-	return rule->nglobs == 0;
+	struct tm tm;
+
+	localtime_r(&now, &tm);
+	return (uint32_t)(((tm.tm_wday + 6) % 7 * 24 + tm.tm_hour) * 60 + tm.tm_min);
 }
 
-static bool policy_matches(const struct policy_rule *rule, const struct policy_query *q)
+static bool policy_ranges_match(const struct policy_rule *rule, enum policy_cond cond,
+				const struct policy_query *q)
 {
-	return policy_in_ranges(&rule->ranges[POLICY_UID], q->uid) &&
-	       policy_any_gid(&rule->ranges[POLICY_GID], q) &&
-	       policy_in_ranges(&rule->ranges[POLICY_ACTING_UID], q->acting_uid) &&
-	       policy_in_ranges(&rule->ranges[POLICY_ACTING_GID], q->acting_gid) &&
-	       policy_any_glob(rule, q->club) &&
-	       (rule->ops == 0 || rule->ops >> q->op & 1);
+	const struct policy_ranges *list = &rule->ranges[cond];
+
+	switch (cond) {
+	case POLICY_UID:
+		return policy_ranges_hold(list, q->uid);
+	case POLICY_GID:
+		return policy_any_gid(list, q);
+	case POLICY_ACTING_UID:
+		return policy_ranges_hold(list, q->acting_uid);
+	case POLICY_ACTING_GID:
+		return policy_ranges_hold(list, q->acting_gid);
+	default:
+		return list->n == 0 || policy_ranges_hold(list, policy_minute(q->now));
+	}
+}
+
+static bool policy_any_glob(const struct policy_globs *list, const char *text)
+{
+	for (size_t i = 0; text && i < list->n; i++)
+		if (fnmatch(list->v[i], text, 0) == 0)
+			return true;
+	return list->n == 0;
+}
+
+static bool policy_any_exe(const struct policy_rule *rule, const struct policy_query *q)
+{
+	for (size_t i = 0; q->exe && i < rule->nexes; i++) {
+		const struct policy_exe *x = &rule->exes[i];
+
+		if (strcmp(x->path, q->exe) != 0)
+			continue;
+		if (!x->hashed || (q->exe_sha256 &&
+				   memcmp(x->sha256, q->exe_sha256, sizeof(x->sha256)) == 0))
+			return true;
+	}
+	return rule->nexes == 0;
+}
+
+static bool policy_cond_holds(const struct policy_rule *rule, enum policy_cond cond,
+			      const struct policy_query *q)
+{
+	if (cond < POLICY_NRANGES)
+		return policy_ranges_match(rule, cond, q);
+	switch (cond) {
+	case POLICY_UNIT:
+		return policy_any_glob(&rule->globs[cond], q->unit);
+	case POLICY_CLUB:
+		return policy_any_glob(&rule->globs[cond], q->club);
+	case POLICY_EXE:
+		return policy_any_exe(rule, q);
+	default:
+		return rule->ops == 0 || rule->ops >> q->op & 1;
+	}
+}
+
+static const char *policy_rule_mismatch(const struct policy_rule *rule,
+					const struct policy_query *q)
+{
+	for (enum policy_cond cond = 0; cond < POLICY_NCONDS; cond++)
+		if (!policy_cond_holds(rule, cond, q))
+			return policy_cond_name[cond];
+	return NULL;
 }
 
 struct policy_verdict policy_decide(const struct policy *p, const struct policy_query *q)
 {
+	struct policy_verdict v = {
+		.rule = "default",
+		.index = POLICY_NO_RULE,
+		.lease_s = POLICY_LEASE_S,
+		.idle_s = POLICY_IDLE_S,
+		.max_s = POLICY_MAX_S,
+	};
+
+	for (size_t i = 0; i < p->nrules; i++) {
+		const struct policy_rule *rule = &p->rules[i];
+
+		if (policy_rule_mismatch(rule, q))
+			continue;
+		v.allow = rule->allow;
+		v.rule = rule->name;
+		v.index = i;
+		v.rate = rule->rate;
+		v.alarm = rule->alarm;
+		if (rule->lease_s)
+			v.lease_s = rule->lease_s;
+		if (rule->idle_s)
+			v.idle_s = rule->idle_s;
+		if (rule->max_s)
+			v.max_s = rule->max_s;
+		break;
+	}
+	return v;
+}
+
+size_t policy_nrules(const struct policy *p)
+{
+	return p->nrules;
+}
+
+size_t policy_find(const struct policy *p, const char *rule)
+{
 	for (size_t i = 0; i < p->nrules; i++)
-		if (policy_matches(&p->rules[i], q))
-			return (struct policy_verdict){ p->rules[i].allow, p->rules[i].name };
-	return (struct policy_verdict){ false, "default" };
+		if (strcmp(p->rules[i].name, rule) == 0)
+			return i;
+	return POLICY_NO_RULE;
+}
+
+const char *policy_rule_name(const struct policy *p, size_t rule)
+{
+	return rule < p->nrules ? p->rules[rule].name : "default";
+}
+
+bool policy_rule_allows(const struct policy *p, size_t rule)
+{
+	return rule < p->nrules && p->rules[rule].allow;
+}
+
+const char *policy_where(const struct policy *p, size_t rule, char *out, size_t size)
+{
+	const struct policy_rule *r = rule < p->nrules ? &p->rules[rule] : NULL;
+
+	out[0] = '\0';
+	if (r && p->files.n)
+		snprintf(out, size, "%s/%s:%u", p->files.dir, p->files.v[r->file].name, r->line);
+	return out;
+}
+
+const char *policy_text(const struct policy *p, size_t rule, size_t *len)
+{
+	const struct policy_rule *r = rule < p->nrules ? &p->rules[rule] : NULL;
+
+	if (!r || p->files.n == 0)
+		return NULL;
+	*len = r->end - r->begin;
+	return p->files.v[r->file].text + r->begin;
+}
+
+const char *policy_mismatch(const struct policy *p, size_t rule, const struct policy_query *q)
+{
+	return policy_rule_mismatch(&p->rules[rule], q);
 }

@@ -10,10 +10,17 @@
 #include "keyd/lib/log.h"
 #include "keyd/lib/secmem.h"
 #include "keyd/request.h"
+#include "keyd/request_policy.h"
 #include "keyd/version.h"
 
 #define REQUEST_BUSY_RETRY_S 1
 #define REQUEST_CORR_MAX 32
+
+/* What decided, for the record; @why lives as long as the program. */
+struct request_reason {
+	const char *rule, *why;
+	bool alarm;
+};
 
 /* The record's word for a purpose; NULL if there is none of this number. */
 static const char *request_purpose(uint32_t purpose)
@@ -49,16 +56,24 @@ static const char *request_corr(const struct request *req, char out[static REQUE
 	return req->conn_id ? out : NULL;
 }
 
+static void request_mark_alarm(const struct request_reason *by, struct auditrec_extra *x)
+{
+	while (x->key)
+		x++;
+	if (by->alarm)
+		*x = (struct auditrec_extra){ .key = "alarm", .text = "yes" };
+}
+
 static void request_record(const struct request_env *env, const struct peer *peer,
-			   struct request *req, const char *rule, const char *why)
+			   struct request *req, const struct request_reason *by)
 {
 	bool is_get = req->asked == WIRE_GET;
 	char corr[REQUEST_CORR_MAX];
 	struct auditrec rec = {
 		.ev = request_event(req->asked),
 		.res = req->answer == WIRE_DENY ? "deny" : "allow",
-		.rule = rule,
-		.why = why,
+		.rule = by->rule,
+		.why = by->why,
 		.club = req->club[0] ? req->club : NULL,
 		.epoch = req->epoch,
 		.ttl_s = is_get && req->answer == WIRE_KEY ? env->key_ttl_s : 0,
@@ -69,17 +84,37 @@ static void request_record(const struct request_env *env, const struct peer *pee
 	};
 
 	keyadmin_describe(req, &rec);
+	request_mark_alarm(by, rec.extra);
 	req->seq = audit_append(env->audit, &rec);
 	req->recorded = true;
+}
+
+/* A refusal has a record of its own, or is one of many that share one (flood.h). */
+static void request_deny_by(const struct request_env *env, const struct peer *peer,
+			    struct request *req, enum wire_code code,
+			    const struct request_reason *by)
+{
+	const struct flood_denial denial = {
+		.peer = peer,
+		.acting = req->asked == WIRE_GET ? &req->acting : NULL,
+		.rule = by->rule,
+		.why = by->why,
+		.club = req->club[0] ? req->club : NULL,
+		.alarm = by->alarm,
+	};
+
+	req->answer = WIRE_DENY;
+	req->code = code;
+	if (!flood_count(env->flood, &denial))
+		request_record(env, peer, req, by);
 }
 
 static void request_deny(const struct request_env *env, const struct peer *peer,
 			 struct request *req, enum wire_code code, const char *rule,
 			 const char *why)
 {
-	req->answer = WIRE_DENY;
-	req->code = code;
-	request_record(env, peer, req, rule, why);
+	request_deny_by(env, peer, req, code,
+			&(struct request_reason){ .rule = rule, .why = why });
 }
 
 /* Not a packet we take: the connection ends, for its sender is broken or hostile. */
@@ -95,8 +130,10 @@ static const char *request_recv_why(ssize_t err)
 	switch (err) {
 	case -EMSGSIZE:
 		return "oversized packet";
-	case -ENOBUFS:
-		return "too much ancillary data";
+	case -ESRCH:
+		return "the process that connected has ended";
+	case -EBADF:
+		return "the descriptor in HELLO is not a pidfd of the sender";
 	case -EBADMSG:
 		return "empty packet";
 	case -EPERM:
@@ -133,23 +170,41 @@ static bool request_log_fault(const struct request_env *env, const struct peer *
 	return true;
 }
 
-static void request_decide_get(const struct request_env *env, const struct request_input *in,
-			       struct request *req)
+static int64_t request_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static struct policy_verdict request_judge(const struct request_env *env, const struct peer *peer,
+					   const struct request *req)
 {
 	const struct policy_query query = {
-		.uid = in->peer->uid,
-		.gids = in->peer->gids,
-		.ngids = in->peer->ngids,
+		.uid = peer->uid,
+		.gids = peer->gids,
+		.ngids = peer->ngids,
+		.unit = peer->unit[0] ? peer->unit : NULL,
 		.club = req->club,
 		.acting_uid = req->acting.uid,
 		.acting_gid = req->acting.gid,
 		.op = (enum policy_op)req->purpose,
+		.now = time(NULL),
 	};
+
+	return policy_decide(env->policy, &query);
+}
+
+static void request_decide_get(const struct request_env *env, const struct request_input *in,
+			       struct request *req)
+{
 	const struct keystore_want want = {
 		.club = req->club, .club_id = req->club_id, .epoch = req->epoch
 	};
 	enum keyfile_state state = KEYFILE_PRE_ACTIVE;
 	struct policy_verdict verdict;
+	struct request_reason by;
 	int epoch;
 
 	if (!request_purpose(req->purpose)) {
@@ -157,19 +212,29 @@ static void request_decide_get(const struct request_env *env, const struct reque
 		return;
 	}
 	/* Both are always done, so that the time taken does not tell an unknown club. */
-	verdict = policy_decide(env->policy, &query);
+	verdict = request_judge(env, in->peer, req);
 	epoch = keystore_lookup(env->keys, &want, &state);
 	if (request_log_fault(env, in->peer, req))
 		return;
-	if (!verdict.allow || epoch < 0) {
-		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, verdict.rule,
-			     verdict.allow ? request_lookup_why(epoch) : "policy");
-		return;
+	by = (struct request_reason){ .rule = verdict.rule, .alarm = verdict.alarm };
+	if (verdict.allow)
+		req->retry_s = rate_take(env->rates, &verdict, in->peer->uid, req->acting.uid,
+					 request_now_ns());
+	if (verdict.allow && !peer_is_same(in->peer)) {
+		request_protocol_error(env, in->peer, req,
+				       "the process runs another program than when it connected");
+	} else if (req->retry_s) {
+		by.why = "more requests than the rule allows";
+		request_deny_by(env, in->peer, req, WIRE_CODE_RATE, &by);
+	} else if (!verdict.allow || epoch < 0) {
+		by.why = verdict.allow ? request_lookup_why(epoch) : "policy";
+		request_deny_by(env, in->peer, req, WIRE_CODE_ACCESS, &by);
+	} else {
+		req->answer = WIRE_KEY;
+		req->epoch = (uint32_t)epoch;
+		req->state = state;
+		request_record(env, in->peer, req, &by);
 	}
-	req->answer = WIRE_KEY;
-	req->epoch = (uint32_t)epoch;
-	req->state = state;
-	request_record(env, in->peer, req, verdict.rule, NULL);
 }
 
 static enum wire_code request_code(int err)
@@ -224,7 +289,7 @@ static void request_decide_admin(const struct request_env *env, const struct req
 		request_deny(env, in->peer, req, request_code(r), "admin",
 			     request_code_why(req->asked, request_code(r)));
 	else
-		request_record(env, in->peer, req, "admin", NULL);
+		request_record(env, in->peer, req, &(struct request_reason){ .rule = "admin" });
 }
 
 /* Copy what the later step needs: the packet's buffer is used again before it. */
@@ -261,6 +326,8 @@ static bool request_belongs(enum wire_type type, enum request_sock sock)
 	case WIRE_ACTIVATE:
 	case WIRE_STATUS:
 	case WIRE_LIST:
+	case WIRE_POLICY_TEST:
+	case WIRE_POLICY_RELOAD:
 		return sock == REQUEST_ADMIN_SOCK;
 	default:
 		return keyadmin_takes(type) && sock == REQUEST_ADMIN_SOCK;
@@ -277,9 +344,13 @@ static void request_decide_packet(const struct request_env *env, const struct re
 	} else if (hello == in->greeted) {
 		request_protocol_error(env, in->peer, req,
 				       hello ? "second HELLO" : "no HELLO before");
-	} else if (in->nfds > 0 && !hello) {
-		/* In a HELLO they are let go: a later client shows its pidfd there. */
+	} else if (in->extra && !hello) {
 		request_protocol_error(env, in->peer, req, "descriptors attached");
+	} else if (hello && in->greet_err) {
+		request_protocol_error(env, in->peer, req, request_recv_why(in->greet_err));
+	} else if (hello && env->require_pidfd && in->peer->method == PEER_CRED_ONLY) {
+		req->hangup = true;
+		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, "require-pidfd", "no pidfd");
 	} else if (in->sock == REQUEST_ADMIN_SOCK && !in->admin) {
 		req->hangup = true;
 		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, "admin", "not an administrator");
@@ -288,6 +359,8 @@ static void request_decide_packet(const struct request_env *env, const struct re
 	} else if (req->asked == WIRE_ADD || req->asked == WIRE_ACTIVATE ||
 		   keyadmin_takes(req->asked)) {
 		request_decide_admin(env, in, req);
+	} else if (req->asked == WIRE_POLICY_TEST || req->asked == WIRE_POLICY_RELOAD) {
+		req->answer = WIRE_POLICY_ANSWER;
 	} else {
 		req->answer = hello ? WIRE_HELLO_OK :
 			      req->asked == WIRE_PING ? WIRE_PONG :
@@ -322,6 +395,7 @@ void request_refuse(const struct request_env *env, const struct peer *peer, cons
 {
 	memset(out, 0, sizeof(*out));
 	out->hangup = true;
+	out->retry_s = REQUEST_BUSY_RETRY_S;
 	request_deny(env, peer, out, WIRE_CODE_BUSY, "limit", why);
 }
 
@@ -408,9 +482,10 @@ static void request_fill(const struct request_env *env, const struct request *re
 		break;
 	case WIRE_DENY:
 		wire_put_num(p, WIRE_CODE, req->code);
-		wire_put_num(p, WIRE_SEQ, req->seq);
-		if (req->code == WIRE_CODE_BUSY)
-			wire_put_num(p, WIRE_RETRY_S, REQUEST_BUSY_RETRY_S);
+		if (req->recorded)
+			wire_put_num(p, WIRE_SEQ, req->seq);
+		if (req->retry_s)
+			wire_put_num(p, WIRE_RETRY_S, req->retry_s);
 		break;
 	default:
 		break;
@@ -420,6 +495,7 @@ static void request_fill(const struct request_env *env, const struct request *re
 size_t request_answer(const struct request_env *env, const struct peer *peer,
 		      const struct request *req, bool committed, uint8_t *buf)
 {
+	struct request_policy_said said;
 	uint8_t *key = NULL;
 	struct wire_packet p;
 	int r = 0;
@@ -427,6 +503,8 @@ size_t request_answer(const struct request_env *env, const struct peer *peer,
 	if (req->recorded && !committed) {
 		wire_init(&p, WIRE_DENY, req->req_id);
 		wire_put_num(&p, WIRE_CODE, WIRE_CODE_AUDIT);
+	} else if (req->answer == WIRE_POLICY_ANSWER) {
+		request_policy_answer(env, peer, req, &said, &p);
 	} else {
 		if (req->answer == WIRE_KEY) {
 			key = secmem_alloc(KEYSTORE_KEY_LEN);

@@ -12,17 +12,25 @@
 #include <stdint.h>
 
 #include "keyd/audit.h"
+#include "keyd/flood.h"
 #include "keyd/keystore.h"
 #include "keyd/lib/clubname.h"
 #include "keyd/lib/wire.h"
 #include "keyd/peer.h"
 #include "keyd/policy.h"
+#include "keyd/rate.h"
+
+struct enforce;
 
 /* All that requests are judged by and act on; the daemon's, one thread. */
 struct request_env {
 	struct audit *audit;
 	struct keystore *keys;
-	struct policy *policy;		/* a reload replaces it between requests */
+	struct policy *policy;		/* in force; enforce.h replaces it between requests */
+	struct enforce *enforce;
+	struct rate *rates;
+	struct flood *flood;
+	bool require_pidfd;		/* a client of PEER_CRED_ONLY is refused */
 	uint32_t key_ttl_s;
 	uint64_t started_s;		/* CLOCK_BOOTTIME */
 };
@@ -38,7 +46,8 @@ struct request_input {
 	uint64_t conn_id;		/* of the connection, for its records */
 	const uint8_t *raw;
 	ssize_t len;			/* or an error of peer_recv() */
-	unsigned int nfds;		/* descriptors that came along */
+	bool extra;			/* descriptors came along */
+	int greet_err;			/* of peer_greet(), for the first packet */
 };
 
 struct request {
@@ -49,10 +58,11 @@ struct request {
 	uint64_t conn_id;
 	bool recorded;
 	bool hangup;			/* close the connection behind the answer */
-	uint64_t seq;			/* of its record */
+	uint64_t seq;			/* of its record, if it has one */
 	uint32_t epoch;			/* asked for or, once decided, given */
 	uint32_t state;			/* enum keyfile_state; of what is given, or asked for */
 	uint32_t purpose;
+	uint32_t retry_s;		/* of a DENY; 0: does not say */
 	struct auditrec_acting acting;
 	char club[CLUBNAME_MAX + 1];
 	uint8_t club_id[16], store_id[16];

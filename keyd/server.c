@@ -5,9 +5,13 @@
  * 2. One audit_commit() makes all of them durable.
  * 3. Only then the answers are made and sent.
  * A connection is closed only in step 3 or between rounds, so what step 1 points to stays.
+ *
+ * The pidfd of each peer is watched as well: when the process ends, its connection does, whoever
+ * else may hold it.
  */
 #include <errno.h>
 #include <sodium.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -20,6 +24,7 @@
 #include "keyd/lib/secmem.h"
 #include "keyd/listener.h"
 #include "keyd/server.h"
+#include "keyd/strayfd.h"
 #include "keyd/watchdog.h"
 
 #define SERVER_ROUND_MAX 64
@@ -34,6 +39,8 @@ struct server_conn {
 	int fd;
 	enum request_sock sock;
 	bool greeted, granted, closing;
+	bool gone;				/* it is closed at the end of the round, and is */
+	struct server_conn *next_gone;		/* in server.gone */
 	int64_t deadline_ms;			/* CLOCK_MONOTONIC; unused once granted */
 	struct peer peer;
 	uint64_t conn_id;			/* random: ties its records together */
@@ -51,6 +58,7 @@ struct server {
 	int epfd, sigfd;
 	struct listener listener[2];		/* by enum request_sock */
 	struct server_conn *conns;
+	struct server_conn *gone;
 	unsigned int nconns;
 	int64_t swept_ms;
 	bool stop;
@@ -83,9 +91,38 @@ static void server_drop(struct server *s, struct server_conn *c)
 		s->conns = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
+	/* The client may hold the same pidfd open, so closing ours would not end the watch. */
+	if (c->peer.pidfd >= 0)
+		epoll_ctl(s->epfd, EPOLL_CTL_DEL, c->peer.pidfd, NULL);
+	peer_close(&c->peer);
 	close(c->fd);	/* leaves the epoll set with its last descriptor */
 	free(c);
 	s->nconns--;
+}
+
+/* What epoll says of the peer's end has a mark in the pointer to its connection. */
+static void *server_end_mark(struct server_conn *c)
+{
+	return (char *)c + 1;
+}
+
+static struct server_conn *server_end_of(void *what)
+{
+	return (uintptr_t)what & 1 ? (void *)((char *)what - 1) : NULL;
+}
+
+static void server_gone(struct server *s, struct server_conn *c)
+{
+	if (c->gone)
+		return;
+	c->gone = c->closing = true;
+	c->next_gone = s->gone;
+	s->gone = c;
+}
+
+static int server_watch_end(struct server *s, struct server_conn *c)
+{
+	return c->peer.pidfd < 0 ? 0 : server_watch(s, c->peer.pidfd, server_end_mark(c));
 }
 
 static struct server_conn *server_add_conn(struct server *s, int fd, enum request_sock sock)
@@ -98,7 +135,9 @@ static struct server_conn *server_add_conn(struct server *s, int fd, enum reques
 	c->sock = sock;
 	c->deadline_ms = server_now_ms() + SERVER_HANDSHAKE_MS;
 	randombytes_buf(&c->conn_id, sizeof(c->conn_id));
-	if (peer_identify(fd, &c->peer) < 0 || server_watch(s, fd, c) < 0) {
+	if (peer_identify(fd, &c->peer) < 0 || server_watch(s, fd, c) < 0 ||
+	    server_watch_end(s, c) < 0) {
+		peer_close(&c->peer);
 		free(c);
 		return NULL;
 	}
@@ -115,7 +154,7 @@ static unsigned int server_conns_of(const struct server *s, uid_t uid)
 	unsigned int n = 0;
 
 	for (const struct server_conn *c = s->conns; c; c = c->next)
-		n += c->peer.uid == uid;
+		n += !c->gone && c->peer.uid == uid;
 	return n;
 }
 
@@ -150,6 +189,17 @@ static void server_accept(struct server *s, enum request_sock sock)
 		;
 }
 
+/* The first packet tells the rest of who it is. */
+static int server_greet(struct server *s, struct server_conn *c, int hello_fd)
+{
+	bool watched = c->peer.pidfd >= 0;
+	int r = peer_greet(&c->peer, hello_fd);
+
+	if (r == 0 && !watched)
+		r = server_watch_end(s, c);
+	return r;
+}
+
 static void server_read(struct server *s, struct server_conn *c)
 {
 	struct request_input in = {
@@ -161,14 +211,20 @@ static void server_read(struct server *s, struct server_conn *c)
 		.raw = s->rx,
 	};
 	struct server_pending *p;
+	int hello_fd = -1;
 
 	if (c->closing || s->npending == AUDIT_BATCH_MAX)
 		return;		/* still readable in the next round */
-	in.len = peer_recv(c->fd, &c->peer, s->rx, sizeof(s->rx), &in.nfds);
+	in.len = peer_recv(c->fd, &c->peer, s->rx, sizeof(s->rx), c->greeted ? NULL : &hello_fd,
+			   &in.extra);
+	if (in.len > 0 && !c->greeted)
+		in.greet_err = server_greet(s, c, hello_fd);
+	else if (hello_fd >= 0)
+		strayfd_close(hello_fd);
 	if (in.len == -EAGAIN)
 		return;
 	if (in.len == 0 || in.len == -ECONNRESET) {
-		server_drop(s, c);
+		server_gone(s, c);
 		return;
 	}
 	p = &s->pending[s->npending++];
@@ -176,21 +232,22 @@ static void server_read(struct server *s, struct server_conn *c)
 	request_decide(s->env, &in, &p->req);
 }
 
-/* Send one answer.  Returns false when the connection is to be closed. */
-static bool server_answer(struct server *s, const struct server_pending *p, bool committed)
+/* Send one answer.  Returns false when the connection is to be closed here. */
+static bool server_answer(struct server *s, struct server_pending *p, bool committed)
 {
 	struct server_conn *c = p->conn;
 	size_t len = request_answer(s->env, &c->peer, &p->req, committed, s->tx);
 	bool is_key = s->tx[WIRE_HDR_TYPE] == WIRE_KEY;
-	ssize_t n;
+	ssize_t n = 0;
 
-	do
-		n = send(c->fd, s->tx, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
+	/* The one who asked has ended: who reads its socket now is somebody else. */
+	while (!c->gone && (n = send(c->fd, s->tx, len, MSG_DONTWAIT | MSG_NOSIGNAL)) < 0 &&
+	       errno == EINTR)
+		;
 	if (len == 0 || n != (ssize_t)len) {
 		if (is_key)
 			request_undelivered(s->env, &c->peer, &p->req);
-		return false;
+		return c->gone;
 	}
 	c->greeted |= s->tx[WIRE_HDR_TYPE] == WIRE_HELLO_OK;
 	c->granted |= is_key && c->sock == REQUEST_KEY_SOCK;
@@ -211,6 +268,12 @@ static void server_answer_all(struct server *s)
 	sodium_memzero(s->tx, WIRE_PACKET_MAX);
 	s->npending = 0;
 	audit_commit(s->env->audit);	/* what could not be delivered */
+	while (s->gone) {
+		struct server_conn *c = s->gone;
+
+		s->gone = c->next_gone;
+		server_drop(s, c);
+	}
 }
 
 /* Close who said nothing for too long.  A client that holds a key may be silent. */
@@ -222,6 +285,7 @@ static void server_sweep(struct server *s)
 	if (now_ms - s->swept_ms < SERVER_SWEEP_MS)
 		return;
 	s->swept_ms = now_ms;
+	flood_report(s->env->flood, s->env->audit, false);
 	for (; c; c = next) {
 		next = c->next;
 		if (!c->granted && now_ms >= c->deadline_ms)
@@ -245,10 +309,11 @@ static void server_signal(struct server *s, void (*reload)(struct request_env *,
 static int server_wait_ms(struct server *s)
 {
 	int due_ms = audit_tend(s->env->audit), alive_ms = watchdog_ping();
+	bool sweeps = s->nconns || flood_waiting(s->env->flood);
 
 	if (alive_ms >= 0 && alive_ms < due_ms)
 		due_ms = alive_ms;
-	return s->nconns && due_ms > SERVER_SWEEP_MS ? SERVER_SWEEP_MS : due_ms;
+	return sweeps && due_ms > SERVER_SWEEP_MS ? SERVER_SWEEP_MS : due_ms;
 }
 
 int server_run(struct server *s, void (*reload)(struct request_env *env, void *arg), void *arg)
@@ -270,6 +335,8 @@ int server_run(struct server *s, void (*reload)(struct request_env *env, void *a
 				server_accept(s, REQUEST_KEY_SOCK);
 			else if (what == &s->listener[REQUEST_ADMIN_SOCK])
 				server_accept(s, REQUEST_ADMIN_SOCK);
+			else if (server_end_of(what))
+				server_gone(s, server_end_of(what));
 			else
 				server_read(s, what);
 		}

@@ -23,6 +23,7 @@
 #include "clubname.h"
 #include "keyclient.h"
 #include "keyclient_ask.h"
+#include "pidfd.h"
 #include "secmem.h"
 #include "wire.h"
 
@@ -44,6 +45,7 @@ struct keyclient {
 		struct sockaddr_un addr;
 	} chan[KEYCLIENT_NCHANS];
 	uint32_t next_id;
+	int hello_fd;			/* goes with the packet: our pidfd with HELLO; else -1 */
 	uint8_t *buf;			/* WIRE_PACKET_MAX, secmem_alloc() by the owner */
 };
 
@@ -61,6 +63,7 @@ int keyclient_open(const char *run_dir, struct keyclient **out)
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
+	c->hello_fd = -1;
 	for (int i = 0; i < KEYCLIENT_NCHANS; i++) {
 		struct sockaddr_un *addr = &c->chan[i].addr;
 
@@ -133,7 +136,7 @@ static int keyclient_wait(int fd, short events, int64_t deadline_ms)
 static int keyclient_send(struct keyclient *c, int fd, size_t len, int64_t deadline_ms)
 {
 	for (;;) {
-		ssize_t n = send(fd, c->buf, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = pidfd_send(fd, c->buf, len, c->hello_fd);
 		int r;
 
 		if (n == (ssize_t)len)
@@ -207,6 +210,7 @@ static int keyclient_denied(const struct wire_packet *ans)
 		[WIRE_CODE_NOENT] = ENOENT,	[WIRE_CODE_STALE] = ESTALE,
 		[WIRE_CODE_PROTO] = EPROTO,	[WIRE_CODE_BUSY] = ENOKEY,
 		[WIRE_CODE_INVALID] = EINVAL,	[WIRE_CODE_INTERNAL] = EIO,
+		[WIRE_CODE_RATE] = EAGAIN,
 	};
 	uint64_t code = ans->field[WIRE_CODE].num;
 
@@ -216,6 +220,7 @@ static int keyclient_denied(const struct wire_packet *ans)
 static int keyclient_connect(struct keyclient *c, enum keyclient_chan ch, int64_t deadline_ms)
 {
 	AUTO_FD fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	AUTO_FD self = pidfd_self();
 	/* A full backlog makes connect() wait; this is what bounds it. */
 	const struct timeval tv = { .tv_sec = KEYCLIENT_TIMEOUT_MS / 1000 };
 	struct wire_packet req, ans;
@@ -230,7 +235,9 @@ static int keyclient_connect(struct keyclient *c, enum keyclient_chan ch, int64_
 	wire_init(&req, WIRE_HELLO, 0);
 	wire_put_bytes(&req, WIRE_SOFTWARE, "keyclient", 9);
 	wire_put_num(&req, WIRE_FEATURES, WIRE_FEATURE_EPOCHS);
+	c->hello_fd = self;
 	r = keyclient_exchange(c, ch, &req, &ans, deadline_ms);
+	c->hello_fd = -1;
 	if (r < 0)
 		return r;
 	if (ans.type == WIRE_DENY)
@@ -262,6 +269,7 @@ static int keyclient_map(int r)
 	case -ESTALE:
 	case -EINVAL:
 	case -ENOKEY:
+	case -EAGAIN:
 		return r;
 	case -EPERM:
 		return -EACCES;
@@ -462,6 +470,8 @@ const char *keyclient_strerror(int err)
 	case EIO:
 		return "clubkeyd cannot write its audit log, so it gives out no key; "
 		       "look at its messages and at the space on its disk";
+	case EAGAIN:
+		return "clubkeyd refuses for now: more requests than the policy's rule allows";
 	case EPROTO:
 		return "clubkeyd and this program do not speak the same protocol; "
 		       "are both of the same version?";

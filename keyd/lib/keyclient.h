@@ -52,6 +52,14 @@ struct keyclient_status {
 	char version[32];
 };
 
+/* An answer about the policy. */
+struct keyclient_policy {
+	uint32_t code;			/* enum wire_code of wire.h; 0: allowed, or done */
+	uint64_t seq;			/* of the record of a reload */
+	char rule[65];			/* which decides; empty: none was asked for */
+	char text[1025];		/* policy_ask.h; of a reload: its SHA-256, or the error */
+};
+
 /*
  * keyclient_open(): prepare a client for the daemon whose sockets lie in @run_dir; NULL means
  * $CLUBKEYD_RUN or KEYCLIENT_RUN_DIR.  Does no I/O.  Returns 0, -ENOMEM or -ENAMETOOLONG.
@@ -63,7 +71,7 @@ void keyclient_close(struct keyclient *c);	/* NULL is fine */
  * keyclient_get(): the key of a club.  On success @out is filled and ends with keyclient_wipe().
  * Returns 0; -EACCES refused by policy, or no such club (the daemon does not tell which);
  * -ENOKEY the daemon cannot be reached or holds no master key; -EIO the daemon cannot write its
- * audit log; -EPROTO it broke the protocol; -ENOMEM.
+ * audit log; -EAGAIN more requests than the policy allows; -EPROTO it broke the protocol; -ENOMEM.
  */
 int keyclient_get(struct keyclient *c, const struct keyclient_request *req,
 		  struct keyclient_grant *out);
@@ -80,6 +88,9 @@ int keyclient_add(struct keyclient *c, const char *club, const uint8_t *store_id
 		  const uint8_t *club_id, struct keyclient_grant *out);
 int keyclient_activate(struct keyclient *c, const char *club, const uint8_t *club_id);
 int keyclient_status(struct keyclient *c, struct keyclient_status *out);
+
+/* keyclient_policy(): ask the policy in force a question of policy_ask.h; NULL: read it again. */
+int keyclient_policy(struct keyclient *c, const char *question, struct keyclient_policy *out);
 
 /* keyclient_strerror(): what an error of this header means and what to do next, for people. */
 const char *keyclient_strerror(int err);

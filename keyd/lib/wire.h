@@ -50,6 +50,9 @@ enum wire_type {
 	WIRE_ACTIVATE = 33,
 	WIRE_LIST = 34,
 	WIRE_LIST_OK = 35,
+	WIRE_POLICY_TEST = 38,
+	WIRE_POLICY_ANSWER = 39,
+	WIRE_POLICY_RELOAD = 40,
 	WIRE_ROTATE = 41,
 	WIRE_SUSPEND = 42,
 	WIRE_RESUME = 43,
@@ -77,6 +80,7 @@ enum wire_tag {
 	WIRE_PID = 17,		/* u32 */
 	WIRE_FEATURES = 18,	/* u32, enum wire_feature */
 	WIRE_TEXT = 25,		/* text, 1..1024 bytes */
+	WIRE_RULE = 26,		/* text, 1..64 bytes: name of a rule */
 	WIRE_STATE = 27,	/* u32, enum keyfile_state */
 	WIRE_CREATED_S = 28,	/* u64, since 1970 */
 	WIRE_CHANGED_S = 30,	/* u64, since 1970 */
@@ -102,6 +106,7 @@ enum wire_code {
 	WIRE_CODE_BUSY = 8,	/* too many connections; come back after RETRY_S */
 	WIRE_CODE_INVALID = 9,	/* ADD: not a name for a club; else: not in this state of a key */
 	WIRE_CODE_INTERNAL = 10, /* the daemon's own fault; its log says more */
+	WIRE_CODE_RATE = 11,	/* more requests than the rule allows; come back after RETRY_S */
 	WIRE_CODE_END,
 };
 

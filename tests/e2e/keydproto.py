@@ -15,7 +15,8 @@ HEADER = struct.Struct(">4sBBHII")
 
 TYPES = {"HELLO": 1, "HELLO_OK": 2, "GET": 3, "KEY": 4, "DENY": 5, "STATUS": 10, "STATUS_OK": 11,
          "PING": 12, "PONG": 13, "DONE": 15, "ADD": 32, "ACTIVATE": 33,
-         "LIST": 34, "LIST_OK": 35, "ROTATE": 41, "SUSPEND": 42, "RESUME": 43, "BACKUP": 44}
+         "LIST": 34, "LIST_OK": 35, "ROTATE": 41, "SUSPEND": 42, "RESUME": 43, "BACKUP": 44,
+         "POLICY_TEST": 38, "POLICY_ANSWER": 39, "POLICY_RELOAD": 40}
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
 
 # name: (tag, format); bytes where the format is None
@@ -24,14 +25,14 @@ FIELDS = {"software": (1, None), "club": (2, None), "club_id": (3, None), "store
           "purpose": (8, ">I"), "key": (9, None), "epoch": (10, ">I"), "ttl_s": (11, ">I"),
           "seq": (12, ">Q"), "code": (13, ">I"), "retry_s": (14, ">I"), "clubs": (15, ">I"),
           "uptime_s": (16, ">Q"), "pid": (17, ">I"), "features": (18, ">I"),
-          "text": (25, None), "state": (27, ">I"), "created_s": (28, ">Q"),
-          "changed_s": (30, ">Q")}
+          "text": (25, None), "rule": (26, None), "state": (27, ">I"),
+          "created_s": (28, ">Q"), "changed_s": (30, ">Q")}
 STATES = {"pre-active": 1, "active": 2, "suspended": 3, "deactivated": 4, "compromised": 5,
           "destroyed": 6}
 TAG_NAMES = {tag: (name, form) for name, (tag, form) in FIELDS.items()}
 
 CODES = {"ACCESS": 1, "AUDIT": 2, "SEALED": 3, "EXISTS": 4, "NOENT": 5, "STALE": 6, "PROTO": 7,
-         "BUSY": 8, "INVALID": 9, "INTERNAL": 10}
+         "BUSY": 8, "INVALID": 9, "INTERNAL": 10, "RATE": 11}
 CODE_NAMES = {number: name for name, number in CODES.items()}
 
 PURPOSES = {"mount": 1, "verify": 2, "admin": 3}
@@ -77,7 +78,7 @@ def decode(raw):
         name, form = TAG_NAMES[tag]
         packet[name] = struct.unpack(form, value)[0] if form else value
         off, last = off + 4 + size, tag
-    if packet["type"] == "DENY":
+    if "code" in packet:
         packet["code"] = CODE_NAMES[packet["code"]]
     return packet
 
@@ -89,14 +90,14 @@ class Closed(Exception):
 class Client:
     """One connection.  Each call returns the daemon's answer as decode() gives it."""
 
-    def __init__(self, run_dir, sock="keyd.sock", hello=True, timeout=10):
+    def __init__(self, run_dir, sock="keyd.sock", hello=True, timeout=10, pidfd=True):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(timeout)
         self.req_id = 0
         try:
             self.sock.connect(os.path.join(run_dir, sock))
             if hello:
-                answer = self.hello()
+                answer = self.hello(pidfd)
                 if answer["type"] != "HELLO_OK":
                     raise Closed(str(answer))
         except BaseException:
@@ -129,16 +130,22 @@ class Client:
         self.sock.sendmsg([data], ancillary)
         return self.recv() if answer else None
 
-    def call(self, kind, **fields):
+    def call(self, kind, fds=(), **fields):
         """Ask, and check that the answer is to this question."""
         self.req_id += 1
-        answer = self.raw(encode(kind, self.req_id, **fields))
+        answer = self.raw(encode(kind, self.req_id, **fields), fds)
         assert answer["req_id"] == self.req_id, answer
         return answer
 
-    def hello(self):
-        """HELLO."""
-        return self.call("HELLO", software="keydproto", features=0)
+    def hello(self, pidfd=True):
+        """HELLO, with a pidfd of ours if that is True, or with that descriptor; None: with none."""
+        own = os.pidfd_open(os.getpid()) if pidfd is True else pidfd
+        try:
+            return self.call("HELLO", fds=() if own is None else (own,), software="keydproto",
+                             features=0)
+        finally:
+            if pidfd is True:
+                os.close(own)
 
     def ping(self):
         """PING."""

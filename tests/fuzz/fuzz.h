@@ -21,5 +21,7 @@ int fuzz_auditline(const uint8_t *in, size_t len);
 int fuzz_auditnote(const uint8_t *in, size_t len);
 int fuzz_keyfile(const uint8_t *in, size_t len);
 int fuzz_backup(const uint8_t *in, size_t len);
+int fuzz_policy(const uint8_t *in, size_t len);
+int fuzz_ask(const uint8_t *in, size_t len);
 
 #endif

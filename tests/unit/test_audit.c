@@ -237,7 +237,8 @@ Test(audit, a_line_without_an_end_is_no_torn_tail)
 /* The longest of everything from outside, of the kind that grows most when escaped. */
 Test(audit, the_worst_record_fits_a_line)
 {
-	static struct peer peer = { .pid = 4194304, .uid = UINT32_MAX, .gid = UINT32_MAX };
+	static struct peer peer = { .pid = 4194304, .uid = UINT32_MAX, .gid = UINT32_MAX,
+				    .start = UINT64_MAX, .method = PEER_PIDFD_HELLO };
 	const struct auditrec_acting acting = { UINT32_MAX, UINT32_MAX, -1 };
 	static char line[AUDITREC_LINE_MAX], nasty[300], long_name[65], hex[65];
 	const struct auditrec_place at = { .seq = UINT64_MAX };
@@ -248,14 +249,15 @@ Test(audit, the_worst_record_fits_a_line)
 				.why = "sent by another process than the one that connected",
 				.club = nasty, .epoch = UINT32_MAX, .lease = master,
 				.ttl_s = UINT32_MAX, .purpose = "verify", .peer = &peer,
-				.who = { UINT64_MAX, nasty, hex, "pidfd-hello" },
 				.acting = &acting, .corr = "0123456789012345-4294967295",
-				.extra = { { .key = "of", .num = UINT64_MAX } } };
+				.extra = { { .key = "of", .num = UINT64_MAX },
+					   { .key = "alarm", .text = "yes" } } };
 
 	memset(nasty, 1, sizeof(nasty) - 1);
 	memset(long_name, 1, sizeof(long_name) - 1);
 	memset(hex, 'f', sizeof(hex) - 1);
 	memset(peer.exe, 1, sizeof(peer.exe) - 1);
+	memset(peer.unit, 1, sizeof(peer.unit) - 1);
 	cr_assert_gt(auditrec_format(&rec, &stamp, &at, line), 3000);
 }
 

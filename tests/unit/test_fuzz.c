@@ -17,6 +17,7 @@ static const struct {
 	{ "control", fuzz_control }, { "journal", fuzz_journal },
 	{ "auditline", fuzz_auditline }, { "auditnote", fuzz_auditnote },
 	{ "keyfile", fuzz_keyfile }, { "backup", fuzz_backup },
+	{ "policy", fuzz_policy },   { "ask", fuzz_ask },
 };
 
 static void replay(size_t target, const char *path)
