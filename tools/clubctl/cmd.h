@@ -16,4 +16,10 @@ int cmd_backup(const struct ctl_args *args);
 int cmd_restore(const struct ctl_args *args);
 int cmd_status(const struct ctl_args *args);
 
+/* Its words are looked at by cmd_policy_check() and so on. */
+int cmd_policy(const struct ctl_args *args);
+int cmd_policy_check(int argc, char **argv);
+int cmd_policy_test(int argc, char **argv);
+int cmd_policy_explain(int argc, char **argv);
+
 #endif

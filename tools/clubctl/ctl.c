@@ -30,7 +30,9 @@ bool ctl_parse(const struct ctl_command *cmd, int argc, char **argv, struct ctl_
 	bool options = true;
 	int n = 0;
 
-	*out = (struct ctl_args){ .words = argv + 1 };
+	*out = (struct ctl_args){ .words = argv + 1, .count = argc - 1 };
+	if (cmd->max == CTL_RAW)
+		return true;
 	for (int i = 1; i < argc; i++) {
 		if (options && strcmp(argv[i], "--") == 0) {
 			options = false;

@@ -29,6 +29,9 @@ struct ctl_args {
 	char **words;		/* the words behind the command's name; ends with NULL */
 };
 
+/* As a command's max: it has options of its own, and looks at its words itself. */
+#define CTL_RAW (-2)
+
 struct ctl_command {
 	const char *name, *args, *help;
 	int (*run)(const struct ctl_args *args);

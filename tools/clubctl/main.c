@@ -38,6 +38,15 @@ static const struct ctl_command commands[] = {
 	{ "status", "[STORE] [--json]",
 	  "is the key daemon up; who has the store mounted; how do its unlocked clubs stand",
 	  cmd_status, 0, 1, true, NULL },
+	{ "policy",
+	  "check [PATH] [--json]\n"
+	  "  clubctl policy test --uid USER --club CLUB [--gid GROUP]... [--unit UNIT]\n"
+	  "          [--acting-uid USER] [--acting-gid GROUP] [--op OP] [--at TIME]\n"
+	  "          [--file PATH] [--json]\n"
+	  "  clubctl policy explain SEQ [--state DIR] [--json]\n"
+	  "  clubctl policy reload [--json]",
+	  "is a policy right; what would it answer; why was a request answered so; read it again",
+	  cmd_policy, 0, CTL_RAW, false, NULL },
 };
 static const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 
