@@ -2,7 +2,6 @@
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,6 +56,14 @@ static const char *request_corr(const struct request *req, char out[static REQUE
 	return req->conn_id ? out : NULL;
 }
 
+static void request_mark_alarm(const struct request_reason *by, struct auditrec_extra *x)
+{
+	while (x->key)
+		x++;
+	if (by->alarm)
+		*x = (struct auditrec_extra){ .key = "alarm", .text = "yes" };
+}
+
 static void request_record(const struct request_env *env, const struct peer *peer,
 			   struct request *req, const struct request_reason *by)
 {
@@ -74,10 +81,10 @@ static void request_record(const struct request_env *env, const struct peer *pee
 		.peer = peer,
 		.acting = is_get ? &req->acting : NULL,
 		.corr = request_corr(req, corr),
-		.extra = { { .key = by->alarm ? "alarm" : NULL, .text = "yes" } },
 	};
 
 	keyadmin_describe(req, &rec);
+	request_mark_alarm(by, rec.extra);
 	req->seq = audit_append(env->audit, &rec);
 	req->recorded = true;
 }
@@ -486,7 +493,7 @@ static void request_fill(const struct request_env *env, const struct request *re
 }
 
 size_t request_answer(const struct request_env *env, const struct peer *peer,
-		      struct request *req, bool committed, uint8_t *buf)
+		      const struct request *req, bool committed, uint8_t *buf)
 {
 	struct request_policy_said said;
 	uint8_t *key = NULL;

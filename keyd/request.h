@@ -83,7 +83,7 @@ void request_refuse(const struct request_env *env, const struct peer *peer, cons
  * Returns the length.
  */
 size_t request_answer(const struct request_env *env, const struct peer *peer,
-		      struct request *req, bool committed, uint8_t *buf);
+		      const struct request *req, bool committed, uint8_t *buf);
 
 /* request_undelivered(): record that the KEY answer of @req could not be sent. */
 void request_undelivered(const struct request_env *env, const struct peer *peer,

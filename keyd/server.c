@@ -24,8 +24,8 @@
 #include "keyd/lib/secmem.h"
 #include "keyd/listener.h"
 #include "keyd/server.h"
-#include "keyd/watchdog.h"
 #include "keyd/strayfd.h"
+#include "keyd/watchdog.h"
 
 #define SERVER_ROUND_MAX 64
 #define SERVER_CONNS_MAX 1024

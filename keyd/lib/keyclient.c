@@ -456,34 +456,6 @@ int keyclient_status(struct keyclient *c, struct keyclient_status *out)
 	return keyclient_ask_admin(c, &p, WIRE_STATUS_OK, keyclient_take_status, out);
 }
 
-static void keyclient_copy(const struct wire_field *f, char *out)
-{
-	if (f->len)
-		memcpy(out, f->bytes, f->len);
-	out[f->len] = '\0';
-}
-
-int keyclient_policy(struct keyclient *c, const char *question, struct keyclient_policy *out)
-{
-	struct wire_packet p, ans;
-	int r;
-
-	wire_init(&p, question ? WIRE_POLICY_TEST : WIRE_POLICY_RELOAD, 0);
-	if (question)
-		wire_put_bytes(&p, WIRE_TEXT, question, strlen(question));
-	pthread_mutex_lock(&c->lock);
-	r = keyclient_call(c, KEYCLIENT_ADMIN, &p, WIRE_POLICY_ANSWER, &ans);
-	if (r == 0) {
-		static_assert(sizeof(out->text) > 1024 && sizeof(out->rule) > 64, "any answer");
-		out->code = (uint32_t)ans.field[WIRE_CODE].num;
-		out->seq = ans.field[WIRE_SEQ].num;
-		keyclient_copy(&ans.field[WIRE_TEXT], out->text);
-		keyclient_copy(&ans.field[WIRE_RULE], out->rule);
-	}
-	pthread_mutex_unlock(&c->lock);
-	return r;
-}
-
 const char *keyclient_strerror(int err)
 {
 	switch (err < 0 ? -err : err) {

@@ -15,8 +15,8 @@ HEADER = struct.Struct(">4sBBHII")
 
 TYPES = {"HELLO": 1, "HELLO_OK": 2, "GET": 3, "KEY": 4, "DENY": 5, "STATUS": 10, "STATUS_OK": 11,
          "PING": 12, "PONG": 13, "DONE": 15, "ADD": 32, "ACTIVATE": 33,
-         "LIST": 34, "LIST_OK": 35, "POLICY_TEST": 38, "POLICY_ANSWER": 39, "POLICY_RELOAD": 40,
-         "ROTATE": 41, "SUSPEND": 42, "RESUME": 43, "BACKUP": 44}
+         "LIST": 34, "LIST_OK": 35, "ROTATE": 41, "SUSPEND": 42, "RESUME": 43, "BACKUP": 44,
+         "POLICY_TEST": 38, "POLICY_ANSWER": 39, "POLICY_RELOAD": 40}
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
 
 # name: (tag, format); bytes where the format is None
@@ -25,8 +25,8 @@ FIELDS = {"software": (1, None), "club": (2, None), "club_id": (3, None), "store
           "purpose": (8, ">I"), "key": (9, None), "epoch": (10, ">I"), "ttl_s": (11, ">I"),
           "seq": (12, ">Q"), "code": (13, ">I"), "retry_s": (14, ">I"), "clubs": (15, ">I"),
           "uptime_s": (16, ">Q"), "pid": (17, ">I"), "features": (18, ">I"),
-          "text": (25, None), "rule": (26, None), "state": (27, ">I"), "created_s": (28, ">Q"),
-          "changed_s": (30, ">Q")}
+          "text": (25, None), "rule": (26, None), "state": (27, ">I"),
+          "created_s": (28, ">Q"), "changed_s": (30, ">Q")}
 STATES = {"pre-active": 1, "active": 2, "suspended": 3, "deactivated": 4, "compromised": 5,
           "destroyed": 6}
 TAG_NAMES = {tag: (name, form) for name, (tag, form) in FIELDS.items()}

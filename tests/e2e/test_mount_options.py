@@ -23,7 +23,7 @@ POLICY = f"""
 allow root
 	uid 0
 	acting-uid 0 {ALICE}
-allow admin
+allow tools
 	uid 0
 	op admin
 """
