@@ -103,13 +103,14 @@ out:
 int wrap_seal(const uint8_t *master, const uint8_t *aad, size_t aad_len, const uint8_t *key,
 	      struct wrap_box *out)
 {
-	const struct wrap_long w = {
-		.key = master, .salt = out->salt, .nonce = out->nonce, .info = WRAP_INFO,
-		.aad = aad, .aad_len = aad_len
+	struct wrap_long w = {
+		.key = master, .info = WRAP_INFO, .aad = aad, .aad_len = aad_len
 	};
 
 	randombytes_buf(out->salt, sizeof(out->salt));
 	randombytes_buf(out->nonce, sizeof(out->nonce));
+	w.salt = out->salt;
+	w.nonce = out->nonce;
 	return wrap_seal_long(&w, key, WRAP_KEY_LEN, out->ct, out->tag);
 }
 
