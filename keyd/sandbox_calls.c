@@ -62,24 +62,24 @@ static int calls_allow_if(scmp_filter_ctx ctx, int nr, struct scmp_arg_cmp cmp)
 /* Those that are harmless only with some arguments. */
 static int calls_allow_some(scmp_filter_ctx ctx)
 {
-	const struct scmp_arg_cmp query = SCMP_A2(SCMP_CMP_EQ, 0);
+	const struct scmp_arg_cmp query = SCMP_A2(SCMP_CMP_EQ, 0, 0);
 	const struct {
 		int nr;
 		struct scmp_arg_cmp cmp;
 	} some[] = {
-		{ SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_UNIX) },
+		{ SCMP_SYS(socket), SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0) },
 		/* never writable and executable at once; dlopen() for user names needs the rest */
 		{ SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0) },
 		{ SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_WRITE, 0) },
 		{ SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0) },
 		{ SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD) },
-		{ SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()) },
-		{ SCMP_SYS(pidfd_send_signal), SCMP_A1(SCMP_CMP_EQ, 0) },
-		{ SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, TCGETS) },
+		{ SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0) },
+		{ SCMP_SYS(pidfd_send_signal), SCMP_A1(SCMP_CMP_EQ, 0, 0) },
+		{ SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, TCGETS, 0) },
 		{ SCMP_SYS(prlimit64), query },
 		/* libcap, which comes with user names of systemd, looks at itself */
-		{ SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_CAPBSET_READ) },
-		{ SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_GET_NO_NEW_PRIVS) },
+		{ SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_CAPBSET_READ, 0) },
+		{ SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_GET_NO_NEW_PRIVS, 0) },
 	};
 	int r = 0;
 
@@ -88,7 +88,7 @@ static int calls_allow_some(scmp_filter_ctx ctx)
 	/* A library that looks up user names may try: that is no reason to die. */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-				     SCMP_A0(SCMP_CMP_NE, AF_UNIX));
+				     SCMP_A0(SCMP_CMP_NE, AF_UNIX, 0));
 	/* Its flags lie in memory, where no filter can look: then libc takes clone(). */
 	return r == 0 ? seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0) : r;
 }

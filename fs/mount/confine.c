@@ -79,7 +79,7 @@ static int deny_some(scmp_filter_ctx ctx)
 {
 	const scmp_datum_t wx = PROT_WRITE | PROT_EXEC;
 	int r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-				 SCMP_A0(SCMP_CMP_NE, AF_UNIX));
+				 SCMP_A0(SCMP_CMP_NE, AF_UNIX, 0));
 
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mmap), 1,
