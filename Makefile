@@ -179,7 +179,9 @@ bench: all	## compare with plain, passthrough, gocryptfs, securefs, encfs; ROWS=
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BENCH_DIR),--dir $(BENCH_DIR)) \
 		$(addprefix --only ,$(ONLY)) $(ROWS)
 
-bench-keyd: all	## a flood of refused requests at the key daemon; FLOOD=n of them
+bench-keyd: all	## leases: a key's cost, 5,000 clubs at once, a revocation; then a flood; CLUBS=n FLOOD=n
+	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/keyd.py \
+		$(if $(CLUBS),--clubs $(CLUBS)) $(if $(BENCH_DIR),--dir $(BENCH_DIR))
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/flood.py $(FLOOD)
 
 test-suites: all	## test suites that others wrote; SUITES="fio samba", SUITES_QUICK=1

@@ -195,6 +195,8 @@ static int daemon_start(struct daemon *d)
 		return r;
 	r = daemon_open_audit(d);
 	if (r == 0)
+		r = leases_open(d->env.audit, &d->env.leases);
+	if (r == 0)
 		r = daemon_open_keys(d);
 	if (r == 0)
 		r = audit_trust(d->env.audit, d->master);
@@ -218,6 +220,7 @@ static void daemon_end(struct daemon *d)
 	server_close(d->server);
 	if (d->env.audit && d->env.flood)
 		flood_report(d->env.flood, d->env.audit, true);
+	leases_close(d->env.leases);	/* they go on: the holders present them to the next one */
 	if (served)
 		daemon_record_life(d, "daemon.stop");
 	keystore_close(d->env.keys);

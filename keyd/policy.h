@@ -70,6 +70,7 @@ struct policy_from {
 	struct conftok_fault *fault;	/* takes the first error; NULL: it is only logged */
 };
 
+
 /*
  * policy_load(): read and check; user and group names are resolved now.  The built-in policy
  * allows uid 0 and @from->self_uid everything.  Returns 0; -errno, logged as file:line:column.

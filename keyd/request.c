@@ -10,6 +10,7 @@
 #include "keyd/lib/log.h"
 #include "keyd/lib/secmem.h"
 #include "keyd/request.h"
+#include "keyd/request_lease.h"
 #include "keyd/request_policy.h"
 #include "keyd/version.h"
 
@@ -40,6 +41,14 @@ static const char *request_event(enum wire_type asked)
 	switch (asked) {
 	case WIRE_GET:
 		return "key.get";
+	case WIRE_RENEW:
+		return "key.renew";
+	case WIRE_RELEASE:
+		return "key.release";
+	case WIRE_REVOKE_ORDER:
+		return "revoke.sent";
+	case WIRE_REVOKE_ACK:
+		return "revoke.ack";
 	case WIRE_ADD:
 		return "key.create";
 	case WIRE_ACTIVATE:
@@ -64,10 +73,35 @@ static void request_mark_alarm(const struct request_reason *by, struct auditrec_
 		*x = (struct auditrec_extra){ .key = "alarm", .text = "yes" };
 }
 
+/* Which lease a record is about; NULL: none. */
+static const uint8_t *request_lease(const struct request *req)
+{
+	bool granted = req->answer == WIRE_KEY && req->lease.ttl_s;
+
+	return granted || req->asked == WIRE_RENEW || req->asked == WIRE_RELEASE ? req->lease.id
+										 : NULL;
+}
+
+/* For how long a key is given. */
+static uint32_t request_ttl(const struct request_env *env, const struct request *req)
+{
+	return req->lease.ttl_s ? req->lease.ttl_s : env->key_ttl_s;
+}
+
+static void request_add(struct auditrec *rec, const char *key, uint64_t num)
+{
+	struct auditrec_extra *x = rec->extra;
+
+	while (x->key)
+		x++;
+	*x = (struct auditrec_extra){ .key = key, .num = num };
+}
+
 static void request_record(const struct request_env *env, const struct peer *peer,
 			   struct request *req, const struct request_reason *by)
 {
-	bool is_get = req->asked == WIRE_GET;
+	bool is_get = req->asked == WIRE_GET || req->asked == WIRE_RENEW;
+	bool granted = is_get && req->answer != WIRE_DENY;
 	char corr[REQUEST_CORR_MAX];
 	struct auditrec rec = {
 		.ev = request_event(req->asked),
@@ -76,14 +110,17 @@ static void request_record(const struct request_env *env, const struct peer *pee
 		.why = by->why,
 		.club = req->club[0] ? req->club : NULL,
 		.epoch = req->epoch,
-		.ttl_s = is_get && req->answer == WIRE_KEY ? env->key_ttl_s : 0,
+		.lease = request_lease(req),
+		.ttl_s = granted ? request_ttl(env, req) : 0,
 		.purpose = is_get ? request_purpose(req->purpose) : NULL,
 		.peer = peer,
-		.acting = is_get ? &req->acting : NULL,
+		.acting = is_get || req->asked == WIRE_RELEASE ? &req->acting : NULL,
 		.corr = request_corr(req, corr),
 	};
 
 	keyadmin_describe(req, &rec);
+	if (req->lease.takeover && granted)
+		request_add(&rec, "taken_over", 1);
 	request_mark_alarm(by, rec.extra);
 	req->seq = audit_append(env->audit, &rec);
 	req->recorded = true;
@@ -170,6 +207,73 @@ static bool request_log_fault(const struct request_env *env, const struct peer *
 	return true;
 }
 
+/* The policy allows it; does the lease? */
+static void request_decide_renew(const struct request_env *env, const struct request_input *in,
+				 const struct policy_verdict *v,
+				 const struct request_reason *by, struct request *req)
+{
+	const struct lease_for whom = request_lease_for(req);
+
+	switch (lease_plan_renew(env->leases, in->conn, v, env->key_ttl_s, &whom, &req->lease)) {
+	case 0:
+		req->answer = WIRE_LEASE;
+		request_record(env, in->peer, req, by);
+		break;
+	case -EKEYREVOKED:
+		request_deny(env, in->peer, req, WIRE_CODE_REVOKED, "lease", "revoked");
+		break;
+	case -EKEYEXPIRED:
+		request_deny(env, in->peer, req, WIRE_CODE_EXPIRED, "lease", "its time is over");
+		break;
+	default:
+		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, "lease", "another's lease");
+		break;
+	}
+}
+
+/* The policy allows it: what is given? */
+static void request_decide_lease(const struct request_env *env, const struct request_input *in,
+				 const struct policy_verdict *v,
+				 const struct request_reason *by, struct request *req)
+{
+	if (req->asked == WIRE_RENEW) {
+		request_decide_renew(env, in, v, by, req);
+		return;
+	}
+	req->answer = WIRE_KEY;
+	if (req->purpose == POLICY_OP_GET)
+		lease_plan_get(env->leases, v, env->key_ttl_s, &req->lease);
+	request_record(env, in->peer, req, by);
+}
+
+static void request_decide_release(const struct request_env *env, const struct request_input *in,
+				   struct request *req)
+{
+	struct lease_for whom;
+
+	if (lease_find(env->leases, in->conn, req->lease.id, &whom) < 0) {
+		request_deny(env, in->peer, req, WIRE_CODE_NOENT, "lease", "no such lease");
+		return;
+	}
+	strcpy(req->club, whom.club);
+	req->acting = *whom.acting;
+	req->epoch = whom.epoch;
+	req->answer = WIRE_DONE;
+	request_record(env, in->peer, req, &(struct request_reason){ 0 });
+}
+
+static void request_decide_revocation(const struct request_env *env,
+				      const struct request_input *in, struct request *req)
+{
+	const char *why;
+	enum wire_code code = request_lease_decide(env, in, req, &why);
+
+	if (code == WIRE_CODE_PROTO)
+		request_protocol_error(env, in->peer, req, why);
+	else if (code)
+		request_deny(env, in->peer, req, code, "lease", why);
+}
+
 static int64_t request_now_ns(void)
 {
 	struct timespec ts;
@@ -217,7 +321,8 @@ static void request_decide_get(const struct request_env *env, const struct reque
 	if (request_log_fault(env, in->peer, req))
 		return;
 	by = (struct request_reason){ .rule = verdict.rule, .alarm = verdict.alarm };
-	if (verdict.allow)
+	/* who has a lease has the key; after a restart he presents thousands at once */
+	if (verdict.allow && req->asked == WIRE_GET)
 		req->retry_s = rate_take(env->rates, &verdict, in->peer->uid, req->acting.uid,
 					 request_now_ns());
 	if (verdict.allow && !peer_is_same(in->peer)) {
@@ -230,10 +335,9 @@ static void request_decide_get(const struct request_env *env, const struct reque
 		by.why = verdict.allow ? request_lookup_why(epoch) : "policy";
 		request_deny_by(env, in->peer, req, WIRE_CODE_ACCESS, &by);
 	} else {
-		req->answer = WIRE_KEY;
 		req->epoch = (uint32_t)epoch;
 		req->state = state;
-		request_record(env, in->peer, req, &by);
+		request_decide_lease(env, in, &verdict, &by, req);
 	}
 }
 
@@ -307,6 +411,14 @@ static void request_take(const struct wire_packet *p, struct request *req)
 	req->acting.gid = (gid_t)p->field[WIRE_ACTING_GID].num;
 	req->acting.pid = (pid_t)p->field[WIRE_ACTING_PID].num;
 	req->purpose = (uint32_t)p->field[WIRE_PURPOSE].num;
+	if (wire_has(p, WIRE_LEASE_ID))
+		memcpy(req->lease.id, p->field[WIRE_LEASE_ID].bytes, sizeof(req->lease.id));
+	req->lease.ttl_s = req->wait_s = (uint32_t)p->field[WIRE_TTL_S].num;
+	req->lease.max_s = (uint32_t)p->field[WIRE_LEASE_MAX_S].num;
+	req->features = (uint32_t)p->field[WIRE_FEATURES].num;
+	req->by_user = wire_has(p, WIRE_ACTING_UID);
+	req->what = (uint32_t)p->field[WIRE_WHAT].num;
+	req->busy = (uint32_t)p->field[WIRE_BUSY].num;
 	req->epoch = (uint32_t)p->field[WIRE_EPOCH].num;
 	req->state = (uint32_t)p->field[WIRE_STATE].num;
 	if (wire_has(p, WIRE_TEXT))
@@ -321,6 +433,9 @@ static bool request_belongs(enum wire_type type, enum request_sock sock)
 	case WIRE_PING:
 		return true;
 	case WIRE_GET:
+	case WIRE_RENEW:
+	case WIRE_RELEASE:
+	case WIRE_REVOKE_ACK:
 		return sock == REQUEST_KEY_SOCK;
 	case WIRE_ADD:
 	case WIRE_ACTIVATE:
@@ -328,6 +443,7 @@ static bool request_belongs(enum wire_type type, enum request_sock sock)
 	case WIRE_LIST:
 	case WIRE_POLICY_TEST:
 	case WIRE_POLICY_RELOAD:
+	case WIRE_REVOKE_ORDER:
 		return sock == REQUEST_ADMIN_SOCK;
 	default:
 		return keyadmin_takes(type) && sock == REQUEST_ADMIN_SOCK;
@@ -354,8 +470,12 @@ static void request_decide_packet(const struct request_env *env, const struct re
 	} else if (in->sock == REQUEST_ADMIN_SOCK && !in->admin) {
 		req->hangup = true;
 		request_deny(env, in->peer, req, WIRE_CODE_ACCESS, "admin", "not an administrator");
-	} else if (req->asked == WIRE_GET) {
+	} else if (req->asked == WIRE_GET || req->asked == WIRE_RENEW) {
 		request_decide_get(env, in, req);
+	} else if (req->asked == WIRE_RELEASE) {
+		request_decide_release(env, in, req);
+	} else if (req->asked == WIRE_REVOKE_ACK || req->asked == WIRE_REVOKE_ORDER) {
+		request_decide_revocation(env, in, req);
 	} else if (req->asked == WIRE_ADD || req->asked == WIRE_ACTIVATE ||
 		   keyadmin_takes(req->asked)) {
 		request_decide_admin(env, in, req);
@@ -376,6 +496,7 @@ void request_decide(const struct request_env *env, const struct request_input *i
 
 	memset(out, 0, sizeof(*out));
 	out->conn_id = in->conn_id;
+	out->conn = in->conn;
 	if (in->len < 0) {
 		request_protocol_error(env, in->peer, out, request_recv_why(in->len));
 		return;
@@ -413,10 +534,17 @@ static int request_act(const struct request_env *env, const struct request *req,
 	const struct keystore_want want = {
 		.club = req->club, .club_id = req->club_id, .epoch = req->epoch
 	};
+	int r;
 
 	switch (req->asked) {
 	case WIRE_GET:
-		return keystore_unwrap(env->keys, &want, key);
+		r = keystore_unwrap(env->keys, &want, key);
+		return r < 0 ? r : request_lease_act(env, req);
+	case WIRE_RENEW:
+	case WIRE_RELEASE:
+	case WIRE_REVOKE_ACK:
+	case WIRE_REVOKE_ORDER:
+		return request_lease_act(env, req);
 	case WIRE_ADD:
 		return keystore_add(env->keys, req->club, req->store_id, req->club_id, key);
 	case WIRE_ACTIVATE:
@@ -459,13 +587,21 @@ static void request_fill(const struct request_env *env, const struct request *re
 	switch (req->answer) {
 	case WIRE_HELLO_OK:
 		wire_put_bytes(p, WIRE_SOFTWARE, KEYD_VERSION, strlen(KEYD_VERSION));
-		wire_put_num(p, WIRE_FEATURES, WIRE_FEATURE_EPOCHS);
+		wire_put_num(p, WIRE_FEATURES, WIRE_FEATURE_LEASES | WIRE_FEATURE_REVOKE |
+					      WIRE_FEATURE_EPOCHS);
+		break;
+	case WIRE_LEASE:
+		wire_put_num(p, WIRE_TTL_S, req->lease.ttl_s);
+		wire_put_num(p, WIRE_SEQ, req->seq);
+		request_lease_fill(req, p);
 		break;
 	case WIRE_KEY:
 		wire_put_bytes(p, WIRE_KEY_BYTES, key, KEYSTORE_KEY_LEN);
 		wire_put_num(p, WIRE_EPOCH, req->epoch);
-		wire_put_num(p, WIRE_TTL_S, env->key_ttl_s);
+		wire_put_num(p, WIRE_TTL_S, request_ttl(env, req));
 		wire_put_num(p, WIRE_SEQ, req->seq);
+		if (req->lease.ttl_s && lease_conn_takes(req->conn))
+			request_lease_fill(req, p);
 		break;
 	case WIRE_DONE:
 		wire_put_num(p, WIRE_SEQ, req->seq);
@@ -512,6 +648,8 @@ size_t request_answer(const struct request_env *env, const struct peer *peer,
 		}
 		if (r == 0 && req->answer != WIRE_DENY)
 			r = request_act(env, req, key);
+		if (r == 0 && req->answer == WIRE_REVOKE_STATE)
+			return REQUEST_LATER;
 		if (r == 0)
 			request_fill(env, req, key, &p);
 		else
@@ -535,5 +673,6 @@ void request_undelivered(const struct request_env *env, const struct peer *peer,
 		.extra = { { .key = "of", .num = req->seq } },
 	};
 
+	lease_release(env->leases, req->conn, req->lease.id);
 	audit_append(env->audit, &rec);
 }

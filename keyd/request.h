@@ -14,6 +14,7 @@
 #include "keyd/audit.h"
 #include "keyd/flood.h"
 #include "keyd/keystore.h"
+#include "keyd/lease.h"
 #include "keyd/lib/clubname.h"
 #include "keyd/lib/wire.h"
 #include "keyd/peer.h"
@@ -21,6 +22,9 @@
 #include "keyd/rate.h"
 
 struct enforce;
+
+/* What request_answer() returns when the answer comes later, by itself. */
+#define REQUEST_LATER ((size_t)-1)
 
 /* All that requests are judged by and act on; the daemon's, one thread. */
 struct request_env {
@@ -31,6 +35,7 @@ struct request_env {
 	struct rate *rates;
 	struct flood *flood;
 	bool require_pidfd;		/* a client of PEER_CRED_ONLY is refused */
+	struct leases *leases;
 	uint32_t key_ttl_s;
 	uint64_t started_s;		/* CLOCK_BOOTTIME */
 };
@@ -40,6 +45,7 @@ enum request_sock { REQUEST_KEY_SOCK, REQUEST_ADMIN_SOCK };
 /* A packet as it came, or the reason why there is none. */
 struct request_input {
 	const struct peer *peer;
+	struct lease_conn *conn;
 	enum request_sock sock;
 	bool admin;			/* the peer may use the admin socket */
 	bool greeted;			/* its HELLO was accepted */
@@ -66,6 +72,12 @@ struct request {
 	struct auditrec_acting acting;
 	char club[CLUBNAME_MAX + 1];
 	uint8_t club_id[16], store_id[16];
+	struct lease_conn *conn;
+	uint32_t features;		/* of a HELLO */
+	struct lease_plan lease;	/* of what names or makes one */
+	bool by_user;			/* REVOKE_ORDER: for the acting user; else club, or all */
+	uint32_t wait_s;
+	uint32_t what, busy;		/* REVOKE_ACK */
 	char text[WIRE_TEXT_MAX + 1];
 };
 
@@ -80,7 +92,7 @@ void request_refuse(const struct request_env *env, const struct peer *peer, cons
 /*
  * request_answer(): write the answer into @buf (WIRE_PACKET_MAX, locked memory: it may hold a
  * key).  @committed: the record is durable.  An act that fails now is recorded and committed here.
- * Returns the length.
+ * Returns the length, or REQUEST_LATER.
  */
 size_t request_answer(const struct request_env *env, const struct peer *peer,
 		      const struct request *req, bool committed, uint8_t *buf);

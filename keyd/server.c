@@ -28,6 +28,7 @@
 #include "keyd/watchdog.h"
 
 #define SERVER_ROUND_MAX 64
+#define SERVER_BURST_MAX 64		/* packets of one connection in a round */
 #define SERVER_CONNS_MAX 1024
 #define SERVER_ACCEPT_MAX 16
 #define SERVER_HANDSHAKE_MS 2000
@@ -41,9 +42,11 @@ struct server_conn {
 	bool greeted, granted, closing;
 	bool gone;				/* it is closed at the end of the round, and is */
 	struct server_conn *next_gone;		/* in server.gone */
-	int64_t deadline_ms;			/* CLOCK_MONOTONIC; unused once granted */
+	int64_t deadline_ms;	/* CLOCK_MONOTONIC; unused once granted, or while it holds leases */
 	struct peer peer;
 	uint64_t conn_id;			/* random: ties its records together */
+	struct lease_conn *lease;
+	unsigned int npending;			/* requests of this round */
 };
 
 struct server_pending {
@@ -95,6 +98,7 @@ static void server_drop(struct server *s, struct server_conn *c)
 	if (c->peer.pidfd >= 0)
 		epoll_ctl(s->epfd, EPOLL_CTL_DEL, c->peer.pidfd, NULL);
 	peer_close(&c->peer);
+	lease_conn_end(c->lease);
 	close(c->fd);	/* leaves the epoll set with its last descriptor */
 	free(c);
 	s->nconns--;
@@ -135,8 +139,10 @@ static struct server_conn *server_add_conn(struct server *s, int fd, enum reques
 	c->sock = sock;
 	c->deadline_ms = server_now_ms() + SERVER_HANDSHAKE_MS;
 	randombytes_buf(&c->conn_id, sizeof(c->conn_id));
-	if (peer_identify(fd, &c->peer) < 0 || server_watch(s, fd, c) < 0 ||
-	    server_watch_end(s, c) < 0) {
+	if (peer_identify(fd, &c->peer) == 0)
+		c->lease = lease_conn_new(s->env->leases, fd, &c->peer, sock == REQUEST_KEY_SOCK);
+	if (!c->lease || server_watch(s, fd, c) < 0 || server_watch_end(s, c) < 0) {
+		lease_conn_end(c->lease);
 		peer_close(&c->peer);
 		free(c);
 		return NULL;
@@ -178,6 +184,7 @@ static bool server_accept_one(struct server *s, enum request_sock sock)
 
 		c->closing = true;
 		p->conn = c;
+		c->npending++;
 		request_refuse(s->env, &c->peer, "too many connections of this user", &p->req);
 	}
 	return true;
@@ -200,10 +207,12 @@ static int server_greet(struct server *s, struct server_conn *c, int hello_fd)
 	return r;
 }
 
-static void server_read(struct server *s, struct server_conn *c)
+/* One packet, if there is one.  True: there may be another, that may share its round. */
+static bool server_read(struct server *s, struct server_conn *c)
 {
 	struct request_input in = {
 		.peer = &c->peer,
+		.conn = c->lease,
 		.sock = c->sock,
 		.admin = c->peer.uid == 0 || c->peer.uid == s->self_uid,
 		.greeted = c->greeted,
@@ -213,8 +222,8 @@ static void server_read(struct server *s, struct server_conn *c)
 	struct server_pending *p;
 	int hello_fd = -1;
 
-	if (c->closing || s->npending == AUDIT_BATCH_MAX)
-		return;		/* still readable in the next round */
+	if (c->closing || s->npending == AUDIT_BATCH_MAX || c->npending == SERVER_BURST_MAX)
+		return false;	/* still readable in the next round */
 	in.len = peer_recv(c->fd, &c->peer, s->rx, sizeof(s->rx), c->greeted ? NULL : &hello_fd,
 			   &in.extra);
 	if (in.len > 0 && !c->greeted)
@@ -222,14 +231,24 @@ static void server_read(struct server *s, struct server_conn *c)
 	else if (hello_fd >= 0)
 		strayfd_close(hello_fd);
 	if (in.len == -EAGAIN)
-		return;
+		return false;
 	if (in.len == 0 || in.len == -ECONNRESET) {
 		server_gone(s, c);
-		return;
+		return false;
 	}
 	p = &s->pending[s->npending++];
 	p->conn = c;
+	c->npending++;
 	request_decide(s->env, &in, &p->req);
+	/* what comes behind it may depend on it, and must not be judged before it is done */
+	c->closing = p->req.hangup;
+	return c->greeted && p->req.asked == WIRE_RENEW;
+}
+
+static void server_read_all(struct server *s, struct server_conn *c)
+{
+	while (server_read(s, c))
+		;
 }
 
 /* Send one answer.  Returns false when the connection is to be closed here. */
@@ -237,9 +256,13 @@ static bool server_answer(struct server *s, struct server_pending *p, bool commi
 {
 	struct server_conn *c = p->conn;
 	size_t len = request_answer(s->env, &c->peer, &p->req, committed, s->tx);
-	bool is_key = s->tx[WIRE_HDR_TYPE] == WIRE_KEY;
+	bool is_key = len != REQUEST_LATER && s->tx[WIRE_HDR_TYPE] == WIRE_KEY;
 	ssize_t n = 0;
 
+	if (len == REQUEST_LATER) {
+		c->deadline_ms = server_now_ms() + (int64_t)p->req.wait_s * 1000 + SERVER_IDLE_MS;
+		return true;
+	}
 	/* The one who asked has ended: who reads its socket now is somebody else. */
 	while (!c->gone && (n = send(c->fd, s->tx, len, MSG_DONTWAIT | MSG_NOSIGNAL)) < 0 &&
 	       errno == EINTR)
@@ -249,7 +272,10 @@ static bool server_answer(struct server *s, struct server_pending *p, bool commi
 			request_undelivered(s->env, &c->peer, &p->req);
 		return c->gone;
 	}
-	c->greeted |= s->tx[WIRE_HDR_TYPE] == WIRE_HELLO_OK;
+	if (s->tx[WIRE_HDR_TYPE] == WIRE_HELLO_OK) {
+		c->greeted = true;
+		lease_conn_greeted(c->lease, p->req.features);
+	}
 	c->granted |= is_key && c->sock == REQUEST_KEY_SOCK;
 	c->deadline_ms = server_now_ms() + SERVER_IDLE_MS;
 	return !p->req.hangup;
@@ -262,9 +288,13 @@ static void server_answer_all(struct server *s)
 
 	for (unsigned int i = 0; i < s->npending; i++)
 		s->pending[i].req.seq += moved;
-	for (unsigned int i = 0; i < s->npending; i++)
-		if (!server_answer(s, &s->pending[i], committed))
-			server_drop(s, s->pending[i].conn);
+	for (unsigned int i = 0; i < s->npending; i++) {
+		struct server_conn *c = s->pending[i].conn;
+
+		c->closing |= !server_answer(s, &s->pending[i], committed);
+		if (--c->npending == 0 && c->closing && !c->gone)
+			server_drop(s, c);
+	}
 	sodium_memzero(s->tx, WIRE_PACKET_MAX);
 	s->npending = 0;
 	audit_commit(s->env->audit);	/* what could not be delivered */
@@ -288,7 +318,7 @@ static void server_sweep(struct server *s)
 	flood_report(s->env->flood, s->env->audit, false);
 	for (; c; c = next) {
 		next = c->next;
-		if (!c->granted && now_ms >= c->deadline_ms)
+		if (!c->granted && !lease_conn_holds(c->lease) && now_ms >= c->deadline_ms)
 			server_drop(s, c);
 	}
 }
@@ -309,7 +339,7 @@ static void server_signal(struct server *s, void (*reload)(struct request_env *,
 static int server_wait_ms(struct server *s)
 {
 	int due_ms = audit_tend(s->env->audit), alive_ms = watchdog_ping();
-	bool sweeps = s->nconns || flood_waiting(s->env->flood);
+	bool sweeps = s->nconns || flood_waiting(s->env->flood) || lease_ticks(s->env->leases);
 
 	if (alive_ms >= 0 && alive_ms < due_ms)
 		due_ms = alive_ms;
@@ -338,7 +368,7 @@ int server_run(struct server *s, void (*reload)(struct request_env *env, void *a
 			else if (server_end_of(what))
 				server_gone(s, server_end_of(what));
 			else
-				server_read(s, what);
+				server_read_all(s, what);
 		}
 		server_answer_all(s);
 		/* Between rounds, so that no request is judged by two policies. */
@@ -346,6 +376,7 @@ int server_run(struct server *s, void (*reload)(struct request_env *env, void *a
 			server_signal(s, reload, arg);
 		hup = false;
 		server_sweep(s);
+		lease_tick(s->env->leases);
 	}
 	return 0;
 }

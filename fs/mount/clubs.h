@@ -5,14 +5,18 @@
  * key daemon when a user first goes into it.  Every acting user is asked for anew, so that the
  * daemon's log names each of them; what the daemon said of a user holds until the grant ends.
  *
- *	state of a user in a club	-> next
- *	unknown, ended	-> asking	[clubs_enter]
- *	asking		-> granted until the ttl ends | refused for a second | unknown
+ *	state of a user's lease	-> next
+ *	none		-> asking	[clubs_enter, clubs_fetch]
+ *	asking		-> held | refused, for a second | none
+ *	held		-> held		[clubs_renewed]
+ *			-> over		[clubs_tend: its time, or idle; clubs_revoke, clubs_abandon]
  *
- * Nothing is remembered of a daemon that does not answer: the next access tries again.
+ * Nothing is remembered of a daemon that does not answer: the next access tries again.  What was
+ * opened under a lease that is over stays so: it gives its error for ever, whatever leases come.
  *
- * A club without inodes is closed, and its key dropped, once no grant of it is valid and it is
- * not frozen.  One that nobody uses is made so (clubs_expire()).
+ * With its last lease a club is locked (clubs_begin_lock()): whoever gets the event has the kernel
+ * drop what it knows of the club and calls clubs_lock() and clubs_locked().
+ * A club without inodes is closed once it has no lease and is not frozen.
  *
  * No FUSE in it.  Every function is safe from any thread.
  */
@@ -35,10 +39,31 @@ struct clubs_actor {
 	pid_t pid;
 };
 
+struct clubs_lease;
+
+/*
+ * What leases are in need of.  Called with a lock held: note it and return.
+ * @soon: something is due at @at_ms of CLOCK_BOOTTIME that may be earlier than what was known.
+ * @ended: drop what the kernel has on account of @l, then clubs_lease_put() and clubs_put().
+ * @lock: lock the club, clubs_locked() at the end, then clubs_put().
+ * @order: the revocation it belongs to; 0: none.
+ * @unwanted: a lease that came and is of no use: give it back.
+ */
+struct clubs_events {
+	void (*soon)(void *arg, int64_t at_ms);
+	void (*ended)(void *arg, struct clubs_club *c, struct clubs_lease *l, uint32_t order);
+	void (*lock)(void *arg, struct clubs_club *c, uint32_t order);
+	void (*unwanted)(void *arg, const uint8_t id[static CLUB_ID_LEN]);
+	void *arg;
+};
+
 /* clubs_new(): @only, if not empty, is the one club that this mount may show.  0 or -errno. */
 int clubs_new(struct store *s, const char *only, struct clubs **out);
 /* clubs_on_shrink(): club_on_shrink() for every club.  Before the first is opened. */
 void clubs_on_shrink(struct clubs *cs, void (*fn)(void *arg, struct node *n), void *arg);
+/* clubs_on_events(): before the first request.  @idle_s: leases are given back after so long
+ * without use, if not earlier; 0: when the daemon says. */
+void clubs_on_events(struct clubs *cs, const struct clubs_events *events, unsigned int idle_s);
 /* clubs_free(): close every club.  All inodes and handles must be gone.  NULL is fine. */
 void clubs_free(struct clubs *cs);
 
@@ -59,12 +84,70 @@ struct node *clubs_root(struct clubs_club *c);
 /*
  * clubs_enter(): may @a use this club?  Fetches the key if need be: one round trip to the
  * daemon, without any lock.  0; -EACCES refused; -ENOKEY the daemon gives no answer or has no
- * keys; -EBADMSG or -EUCLEAN the club's header is damaged; -EBUSY another process has the club.
+ * keys; -EKEYREVOKED, -EKEYEXPIRED, -ENOKEY it is just being locked, for that reason; -EBADMSG or
+ * -EUCLEAN the club's header is damaged; -EBUSY another process has the club.
+ * clubs_fetch(): the same, but -ENOKEY is not logged: the caller tries again, and calls
+ * clubs_complain() when he gives up; and -EAGAIN while the club is being locked for being idle.
  */
 int clubs_enter(struct clubs_club *c, const struct clubs_actor *a);
+int clubs_fetch(struct clubs_club *c, const struct clubs_actor *a);
+void clubs_complain(struct clubs_club *c, const struct clubs_actor *a, int err);
 
-/* clubs_granted(): would clubs_enter() succeed without asking? */
+/* clubs_granted(): would clubs_enter() succeed without asking?  clubs_settled(): or fail so? */
 bool clubs_granted(struct clubs_club *c, const struct clubs_actor *a);
+bool clubs_settled(struct clubs_club *c, const struct clubs_actor *a);
+
+/*
+ * clubs_lease_get(): the lease of user @uid, with a reference, something being open under it
+ * until clubs_lease_close() takes both back; NULL: he has none.
+ * clubs_lease_check(): 0, or the error of what was opened under it.  Cheap; no lock.
+ */
+struct clubs_lease *clubs_lease_get(struct clubs_club *c, uid_t uid);
+void clubs_lease_close(struct clubs_lease *l);		/* NULL is fine */
+int clubs_lease_check(const struct clubs_lease *l);
+void clubs_lease_put(struct clubs_lease *l);
+const char *clubs_name(const struct clubs_club *c);
+
+/*
+ * What keeps leases (clubs_tend.c).  By one thread.
+ *
+ * clubs_tend(): end the leases whose time is over (with -ENOKEY if @lost: the daemon cannot be
+ * asked), give back what is idle, and call @fn for all that is to be told the daemon; the
+ * references are @fn's, to be put back after use.  @room: so many renewals at most.  Returns when
+ * to come again.
+ */
+enum clubs_duty { CLUBS_RENEW, CLUBS_RELEASE };
+struct clubs_due {
+	enum clubs_duty duty;
+	struct clubs_club *club;
+	struct clubs_lease *lease;
+	struct clubs_actor who;
+	uint8_t club_id[CLUB_ID_LEN], id[CLUB_ID_LEN];
+	uint32_t epoch, left_s, max_left_s;
+};
+int64_t clubs_tend(struct clubs *cs, bool lost, unsigned int room,
+		   void (*fn)(void *arg, const struct clubs_due *due), void *arg);
+/* clubs_present(): the daemon may know nothing: all leases are due to be renewed. */
+void clubs_present(struct clubs *cs);
+/* clubs_renewed(): what became of a renewal: 0 and the terms; -EAGAIN it was not answered;
+ * -EKEYREVOKED, -EKEYEXPIRED over at once; else refused: it lasts to its end. */
+void clubs_renewed(struct clubs_club *c, struct clubs_lease *l, int err, uint32_t ttl_s,
+		   uint32_t idle_s);
+/*
+ * clubs_revoke(): all leases that match are over; the clubs named, and those that have none
+ * left, are to be locked.  @club NULL: any.  @seq: of the order's record: what was granted
+ * after it stays.  clubs_abandon(): all are over, for want of a daemon.
+ */
+void clubs_revoke(struct clubs *cs, const char *club, const uid_t *uid, uint64_t seq,
+		  uint32_t order);
+void clubs_abandon(struct clubs *cs);
+/* clubs_held(): are there leases? */
+bool clubs_held(struct clubs *cs);
+
+/* clubs_lock(): the kernel has dropped what it knew: drop the key.  clubs_locked(): that was all;
+ * leases may be asked for anew. */
+void clubs_lock(struct clubs_club *c);
+void clubs_locked(struct clubs_club *c);
 
 /* clubs_shows(): is @name a club that this mount may show?  Does not look whether it exists. */
 bool clubs_shows(const struct clubs *cs, const char *name);
@@ -74,17 +157,6 @@ bool clubs_shows(const struct clubs *cs, const char *name);
  * Then its limit wants a tick every second.
  */
 bool clubs_tick(struct clubs *cs);
-
-/*
- * clubs_expire(): forget the grants of every unlocked club that nobody has gone into for @idle_s
- * seconds, in which nothing is open, and which is not frozen; @drop shall then make the kernel
- * forget its inodes, so that it is closed.
- */
-void clubs_expire(struct clubs *cs, unsigned int idle_s, void (*drop)(void *arg, const char *name),
-		  void *arg);
-/* clubs_opened(), clubs_closed(): something in the club is open, or is so no more. */
-void clubs_opened(struct clubs_club *c);		/* NULL is fine */
-void clubs_closed(struct clubs_club *c);
 
 /*
  * What an operator asks for, by the club's name (clubs_freeze.c).  One thread at a time.

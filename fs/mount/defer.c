@@ -207,6 +207,16 @@ bool defer_takes(struct defer *d, const uint8_t *raw, size_t len)
 	return hold(d, in->club, h.unique, raw, len);
 }
 
+bool defer_gave_up(struct defer *d, uint64_t unique)
+{
+	bool yes;
+
+	pthread_mutex_lock(&d->lock);
+	yes = gave_up(d, unique);
+	pthread_mutex_unlock(&d->lock);
+	return yes;
+}
+
 void defer_answers(uint64_t unique)
 {
 	if (passed && passed_unique == unique) {

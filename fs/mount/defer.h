@@ -40,4 +40,7 @@ void defer_gone(struct defer *d);
 bool defer_takes(struct defer *d, const uint8_t *raw, size_t len);
 void defer_answers(uint64_t unique);
 
+/* defer_gave_up(): has the kernel asked to end request @unique before anybody held it? */
+bool defer_gave_up(struct defer *d, uint64_t unique);
+
 #endif

@@ -12,6 +12,7 @@
 
 #include "devio.h"
 #include "defer.h"
+#include "fetch.h"
 #include "session.h"
 #include "statx.h"
 
@@ -84,7 +85,8 @@ static bool looked_at(struct session *s, int fd, const uint8_t *raw, size_t len)
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	devio_adopt(raw, len);
-	ours = statx_takes(s, fd, raw, len) || defer_takes(s->defer, raw, len);
+	ours = statx_takes(s, fd, raw, len) || fetch_takes(s->fetch, raw, len) ||
+	       defer_takes(s->defer, raw, len);
 	pthread_setcancelstate(old, NULL);
 	return ours;
 }

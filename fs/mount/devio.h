@@ -4,7 +4,7 @@
  * libfuse before 3.17 neither asks the kernel for FUSE_PARALLEL_DIROPS and
  * FUSE_HANDLE_KILLPRIV_V2 nor shows, up to today, on which request the kernel wants the
  * set-id bits cleared.  Both stand in the bytes that pass here.  Requests that must wait for a
- * thaw go no further (defer.h).
+ * lease (fetch.h) or a thaw (defer.h) go no further.
  */
 #ifndef FS_MOUNT_DEVIO_H
 #define FS_MOUNT_DEVIO_H

@@ -23,15 +23,21 @@ int handle_table_new(struct handle_table **out)
 	return 0;
 }
 
-int handle_new(struct handle_table *t, struct inode *in, struct handle **out)
+int handle_new(struct handle_table *t, struct inode *in, uid_t uid, struct handle **out)
 {
 	struct handle *h = calloc(1, sizeof(*h));
 
 	if (!h)
 		return -ENOMEM;
+	if (in->club) {
+		h->lease = clubs_lease_get(in->club, uid);
+		if (!h->lease) {
+			free(h);
+			return -EKEYEXPIRED;
+		}
+	}
 	h->in = in;
 	in->opens++;
-	clubs_opened(in->club);
 	if (in->node)
 		h->node = node_get(in->node);
 	pthread_mutex_lock(&t->lock);
@@ -43,6 +49,18 @@ int handle_new(struct handle_table *t, struct inode *in, struct handle **out)
 	pthread_mutex_unlock(&t->lock);
 	*out = h;
 	return 0;
+}
+
+int handle_check(const struct handle *h)
+{
+	return h->lease ? clubs_lease_check(h->lease) : 0;
+}
+
+int64_t handle_result(const struct handle *h, int64_t r)
+{
+	int over = r == -ENOKEY ? handle_check(h) : 0;
+
+	return over < 0 ? over : r;
 }
 
 int handle_close(struct handle_table *t, struct handle *h)
@@ -63,26 +81,50 @@ int handle_close(struct handle_table *t, struct handle *h)
 		tree_closedir(h->dir);
 	rootdir_free(h->root);
 	h->in->opens--;
-	clubs_closed(h->in->club);
+	clubs_lease_close(h->lease);
 	node_put(h->node);
 	free(h);
 	return r;
 }
 
-ssize_t handle_writers(struct handle_table *t, uint64_t **ids)
+/* Which handles: all that are for writing, those in a club, those under a lease. */
+struct which {
+	bool writers;
+	const struct clubs_club *club;
+	const struct clubs_lease *lease;
+};
+
+static bool is_one(const struct handle *h, const struct which *w)
+{
+	return (w->writers && h->write) || (w->club && h->in->club == w->club) ||
+	       (w->lease && h->lease == w->lease);
+}
+
+static ssize_t list(struct handle_table *t, const struct which *w, uint64_t **ids)
 {
 	ssize_t n = 0;
 
 	pthread_mutex_lock(&t->lock);
 	for (struct handle *h = t->first; h; h = h->next)
-		n += h->write;
+		n += is_one(h, w);
 	*ids = calloc((size_t)n + 1, sizeof(**ids));
 	n = 0;
 	for (struct handle *h = t->first; *ids && h; h = h->next)
-		if (h->write)
+		if (is_one(h, w))
 			(*ids)[n++] = h->in->id;
 	pthread_mutex_unlock(&t->lock);
 	return *ids ? n : -ENOMEM;
+}
+
+ssize_t handle_writers(struct handle_table *t, uint64_t **ids)
+{
+	return list(t, &(struct which){ .writers = true }, ids);
+}
+
+ssize_t handle_inodes(struct handle_table *t, const struct clubs_club *c,
+		      const struct clubs_lease *l, uint64_t **ids)
+{
+	return list(t, &(struct which){ .club = c, .lease = l }, ids);
 }
 
 void handle_table_free(struct handle_table *t)

@@ -192,6 +192,37 @@ uint64_t inode_number(struct inode_table *t, struct node *node)
 	return id;
 }
 
+ssize_t inode_of_club(struct inode_table *t, const struct clubs_club *c, uint64_t **ids)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&t->lock);
+	*ids = calloc(t->count + 1, sizeof(**ids));
+	for (size_t i = 0; *ids && i < t->nbuckets; i++)
+		for (const struct inode *in = t->buckets[i]; in; in = in->next)
+			if (in->club == c)
+				(*ids)[n++] = in->id;
+	pthread_mutex_unlock(&t->lock);
+	return *ids ? (ssize_t)n : -ENOMEM;
+}
+
+ssize_t inode_part(struct inode_table *t, const struct clubs_club *c, struct node ***nodes)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&t->lock);
+	*nodes = calloc(t->count + 1, sizeof(**nodes));
+	for (size_t i = 0; *nodes && i < t->nbuckets; i++)
+		for (const struct inode *in = t->buckets[i]; in; in = in->next)
+			if (in->club == c && in->opens > 0 && S_ISREG(node_type(in->node)) &&
+			    node_priv(in->node) == in) {
+				node_set_priv(in->node, NULL);
+				(*nodes)[n++] = node_get(in->node);
+			}
+	pthread_mutex_unlock(&t->lock);
+	return *nodes ? (ssize_t)n : -ENOMEM;
+}
+
 void inode_forget(struct inode_table *t, uint64_t id, uint64_t n)
 {
 	struct inode **p, *gone = NULL;
@@ -205,7 +236,8 @@ void inode_forget(struct inode_table *t, uint64_t id, uint64_t n)
 		if ((*p)->nlookup == 0) {
 			gone = *p;
 			*p = gone->next;
-			node_set_priv(gone->node, NULL);
+			if (node_priv(gone->node) == gone)
+				node_set_priv(gone->node, NULL);
 			t->count--;
 			resize(t);
 		}

@@ -4,7 +4,8 @@
  *	1. A number is never used twice, so it needs no generation and means the same object as
  *	   long as the mount lives.  Another mount begins elsewhere, by chance, so a file handle
  *	   that outlived its mount means nothing rather than another file.
- *	2. One struct inode per struct node: the node's private slot points to it.
+ *	2. One struct inode per struct node: the node's private slot points to it.  Of files that
+ *	   were open when their club was locked there is an older one besides (inode_part()).
  *	3. It lives while the kernel holds look-ups of it.  The kernel sends no request on a number
  *	   that it has forgotten, so a pointer is good for as long as a request runs.
  *
@@ -17,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 
 #include "fs/store/tree.h"
 
@@ -53,6 +55,18 @@ int inode_enter(struct inode_table *t, struct node *node, struct clubs_club *clu
 
 /* inode_number(): of @node; 0 if the kernel knows nothing of it. */
 uint64_t inode_number(struct inode_table *t, struct node *node);
+
+/* inode_of_club(): the numbers of all its inodes in *@ids, the caller's to free.  How many, or
+ * -ENOMEM. */
+ssize_t inode_of_club(struct inode_table *t, const struct clubs_club *c, uint64_t **ids);
+
+/*
+ * inode_part(): the club is locked.  What is open of it is so for good without contents, but the
+ * kernel would show it pages that somebody reads later; so whoever looks up the same file from
+ * now on finds another inode.  Only files: of a directory two inodes would know different names.
+ * Returns how many, or -ENOMEM with nothing done; each node in *nodes with a reference.
+ */
+ssize_t inode_part(struct inode_table *t, const struct clubs_club *c, struct node ***nodes);
 
 /* inode_forget(): the kernel gives @n look-ups back. */
 void inode_forget(struct inode_table *t, uint64_t id, uint64_t n);

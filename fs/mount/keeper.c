@@ -149,14 +149,6 @@ static bool act(struct keeper *k, int sig)
 	return false;
 }
 
-static bool tick(struct session *s)
-{
-	bool frozen = clubs_tick(s->clubs);
-
-	trim_clubs(s);
-	return frozen;
-}
-
 static void *keep(void *arg)
 {
 	struct keeper *k = arg;
@@ -172,7 +164,7 @@ static void *keep(void *arg)
 		if (sig == FROZE)
 			frozen = true;
 		else if (sig < 0 && errno == EAGAIN)
-			frozen = tick(k->s);
+			frozen = clubs_tick(k->s->clubs);
 		else if (sig == MANY)
 			trim_inodes(k->s);
 		else if (sig >= 0 && !act(k, sig))

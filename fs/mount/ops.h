@@ -3,8 +3,11 @@
  * attributes of an inode, ops_file.c contents, ops_dir.c listings, ops_xattr.c.
  *
  * Each is called by libfuse on one of its threads and answers exactly once.  Rules for all:
- *	- a request into a club goes through ops_enter(), which may ask the key daemon; reads and
- *	  writes on something open, getattr, release and forget do not
+ *	- a request into a club goes through ops_enter(): the user needs a lease.  Mostly he has
+ *	  one, for fetch.h has looked; else the key daemon is asked here
+ *	- what is done through something open goes through handle_check(): whoever opened it still
+ *	  needs that lease.  Pages that the kernel writes back are nobody's and go through
+ *	- getattr, release and forget need none
  *	- no lock of ours is held while asking or answering
  *	- what the kernel's own caches answer does not come here; OPEN and OPENDIR always do
  */

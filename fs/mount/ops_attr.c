@@ -150,6 +150,8 @@ void ops_attr_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_
 	struct stat st;
 	int r = ops_enter(req, ino, &in);
 
+	if (r == 0 && fi)
+		r = handle_check(ops_handle(fi));
 	if (r == 0) {
 		translate(attr, to_set, &set);
 		r = add_kill(in, &set, kill);

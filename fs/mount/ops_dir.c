@@ -32,7 +32,7 @@ void ops_dir_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	r = ino == FUSE_ROOT_ID ? ops_find(req, ino, &in) : ops_enter(req, ino, &in);
 	if (r == 0)
-		r = handle_new(s->handles, in, &h);
+		r = handle_new(s->handles, in, fuse_req_ctx(req)->uid, &h);
 	if (r == 0 && in->node)
 		r = tree_opendir(in->node, &h->dir);
 	if (r < 0) {
@@ -131,9 +131,9 @@ static void list(fuse_req_t req, struct fuse_file_info *fi, size_t size, off_t o
 		.size = size,
 		.plus = plus,
 	};
-	int r = -ENOMEM;
+	int r = f.buf ? handle_check(f.h) : -ENOMEM;
 
-	if (!f.buf)
+	if (r < 0)
 		goto out;
 	if (f.h->dir)
 		r = tree_readdir(f.h->dir, (uint64_t)off, fill_one, &f);
@@ -142,7 +142,7 @@ static void list(fuse_req_t req, struct fuse_file_info *fi, size_t size, off_t o
 out:
 	/* Entries that are already counted must be told, whatever came after them. */
 	if (r < 0 && f.used == 0)
-		reply_status(req, r);
+		reply_status(req, (int)handle_result(f.h, r));
 	else if (fuse_reply_buf(req, f.buf, f.used) != 0)
 		take_back(&f);
 }
@@ -170,8 +170,9 @@ void ops_dir_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
 void ops_dir_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct handle *h = ops_handle(fi);
+	int r = handle_check(h);
 
 	(void)ino;
 	(void)datasync;
-	reply_status(req, h->node ? tree_fsyncdir(h->node) : 0);
+	reply_status(req, r == 0 && h->node ? tree_fsyncdir(h->node) : r);
 }

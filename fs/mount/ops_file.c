@@ -27,7 +27,7 @@ static int open_handle(fuse_req_t req, struct inode *in, int flags, struct handl
 {
 	struct session *s = ops_session(req);
 	struct handle *h;
-	int r = handle_new(s->handles, in, &h);
+	int r = handle_new(s->handles, in, fuse_req_ctx(req)->uid, &h);
 
 	if (r < 0)
 		return r;
@@ -101,7 +101,7 @@ static int create_handle(fuse_req_t req, struct inode *dir, const char *name, mo
 		goto out;
 	}
 	if (f) {
-		r = handle_new(s->handles, in, out);
+		r = handle_new(s->handles, in, ctx->uid, out);
 		if (r < 0) {
 			tree_close(node, f);
 		} else {
@@ -146,11 +146,12 @@ void ops_file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		   struct fuse_file_info *fi)
 {
 	void *buf = reply_buffer(size);
-	ssize_t n = -ENOMEM;
+	ssize_t n = buf ? handle_check(ops_handle(fi)) : -ENOMEM;
 
 	(void)ino;
-	if (buf)
-		n = file_read(ops_handle(fi)->file, buf, size, (uint64_t)off);
+	if (n == 0)
+		n = handle_result(ops_handle(fi), file_read(ops_handle(fi)->file, buf, size,
+							    (uint64_t)off));
 	if (n < 0)
 		reply_status(req, (int)n);
 	else
@@ -164,13 +165,14 @@ void ops_file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size
 	/* With its write-back cache the kernel knows the end of the file better than we do. */
 	bool append = (fi->flags & O_APPEND) && !ops_session(req)->options->writeback;
 	uint64_t at = (uint64_t)off;
-	ssize_t n = 0;
+	/* What the kernel writes back is nobody's: it knows not through which handle it came. */
+	ssize_t n = fi->writepage ? 0 : handle_check(h);
 
 	(void)ino;
-	if (devio_kill_suidgid())
+	if (n == 0 && devio_kill_suidgid())
 		n = ops_attr_kill_suidgid(ops_session(req), h->in);
 	if (n == 0)
-		n = file_write(h->file, buf, size, &at, append);
+		n = handle_result(h, file_write(h->file, buf, size, &at, append));
 	if (n < 0)
 		reply_status(req, (int)n);
 	else
@@ -185,8 +187,11 @@ void ops_file_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void ops_file_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
+	struct handle *h = ops_handle(fi);
+	int r = handle_check(h);
+
 	(void)ino;
-	reply_status(req, file_sync(ops_handle(fi)->file, datasync != 0));
+	reply_status(req, r < 0 ? r : file_sync(h->file, datasync != 0));
 }
 
 /* Where the kernel does not say whether the user may keep the set-id bits: root may. */
@@ -207,9 +212,12 @@ void ops_file_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off
 		fuse_reply_err(req, EOPNOTSUPP);
 		return;
 	}
-	r = kill_for_strangers(req, h->in);
+	r = handle_check(h);
 	if (r == 0)
-		r = file_fallocate(h->file, mode, (uint64_t)off, (uint64_t)length);
+		r = kill_for_strangers(req, h->in);
+	if (r == 0)
+		r = (int)handle_result(h, file_fallocate(h->file, mode, (uint64_t)off,
+							 (uint64_t)length));
 	fuse_reply_err(req, r < 0 ? reply_errno(r, true) : 0);
 }
 
@@ -228,8 +236,12 @@ void ops_file_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	(void)ino_in;
 	(void)ino_out;
 	if (n > 0) {
-		int r = kill_for_strangers(req, ops_handle(fi_out)->in);
+		int r = handle_check(ops_handle(fi_in));
 
+		if (r == 0)
+			r = handle_check(ops_handle(fi_out));
+		if (r == 0)
+			r = kill_for_strangers(req, ops_handle(fi_out)->in);
 		n = r < 0 ? r : n;
 	}
 	len = len < COPY_MAX ? len : COPY_MAX;
@@ -244,7 +256,7 @@ void ops_file_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			done += (size_t)n;
 	}
 	if (n < 0 && done == 0)
-		reply_status(req, (int)n);
+		reply_status(req, (int)handle_result(ops_handle(fi_in), n));
 	else
 		fuse_reply_write(req, done);
 }
@@ -261,7 +273,10 @@ void ops_file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		return;
 	}
 	if (whence == SEEK_DATA || whence == SEEK_HOLE)
-		r = file_seek(ops_handle(fi)->file, (uint64_t)off, whence);
+		r = handle_check(ops_handle(fi));
+	if (r == 0)
+		r = handle_result(ops_handle(fi), file_seek(ops_handle(fi)->file, (uint64_t)off,
+							    whence));
 	if (r < 0)
 		reply_status(req, (int)r);
 	else

@@ -19,6 +19,8 @@ enum kind {
 	OPT_COMMIT,
 	OPT_THREADS,
 	OPT_IDLE,
+	OPT_KEYD_WAIT,
+	OPT_KEYD_LOST,
 	OPT_WRITEBACK,
 	OPT_READAHEAD,
 	OPT_ATIME,
@@ -44,7 +46,12 @@ static const struct option_row rows[] = {
 	{ "commit", OPT_COMMIT, true,
 	  "=SECONDS  make writes durable so often (1..300; default 5)" },
 	{ "idle", OPT_IDLE, true,
-	  "=SECONDS  close a club that nobody used for so long (0: never; default 1800)" },
+	  "=SECONDS  give a key back that was not used for so long (0: as the key daemon says; "
+	  "default 1800)" },
+	{ "keyd-wait", OPT_KEYD_WAIT, true,
+	  "=SECONDS  wait for the key daemon before a key is missed (0..300; default 10)" },
+	{ "keyd-lost", OPT_KEYD_LOST, true,
+	  "=keep|lock  without the key daemon, use keys to the end of their leases, or not" },
 	{ "writeback", OPT_WRITEBACK, false,
 	  "let the kernel collect writes: faster, but a killed daemon loses what was not synced" },
 	{ "max_readahead", OPT_READAHEAD, true,
@@ -145,6 +152,17 @@ static bool set_club(struct options *o, const char *value)
 	return true;
 }
 
+static bool set_lost(struct options *o, const char *value)
+{
+	char shown[64];
+
+	o->keyd_lost_locks = strcmp(value, "lock") == 0;
+	if (o->keyd_lost_locks || strcmp(value, "keep") == 0)
+		return true;
+	log_err(0, "keyd-lost=%s: neither keep nor lock", log_escape(shown, sizeof(shown), value));
+	return false;
+}
+
 static bool add_kernel(struct options *o, const char *name)
 {
 	size_t len = strlen(o->kernel);
@@ -190,6 +208,12 @@ static enum options_verdict one_option(struct options *o, char *word)
 		break;
 	case OPT_IDLE:
 		ok = set_number(&o->idle_s, row->name, value, 0, OPTIONS_IDLE_MAX);
+		break;
+	case OPT_KEYD_WAIT:
+		ok = set_number(&o->keyd_wait_s, row->name, value, 0, OPTIONS_WAIT_MAX);
+		break;
+	case OPT_KEYD_LOST:
+		ok = set_lost(o, value);
 		break;
 	case OPT_READAHEAD:
 		ok = set_number(&o->readahead, row->name, value, 0, OPTIONS_READAHEAD_MAX);
@@ -279,6 +303,7 @@ enum options_verdict options_parse(struct options *o, int argc, char **argv)
 	*o = (struct options){ .threads = 8,
 			      .commit_s = 5,
 			      .idle_s = 1800,
+			      .keyd_wait_s = 10,
 			      .readahead = 1 << 20 };
 	while (v == OPTIONS_RUN && (c = getopt_long(argc, argv, "o:fhVnsvN:t:", longs, NULL)) != -1)
 		switch (c) {

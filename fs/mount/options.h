@@ -10,6 +10,7 @@
 #define OPTIONS_THREADS_MAX 64
 #define OPTIONS_COMMIT_MAX 300
 #define OPTIONS_IDLE_MAX 86400
+#define OPTIONS_WAIT_MAX 300
 #define OPTIONS_READAHEAD_MAX (64U << 20)
 
 struct options {
@@ -18,7 +19,9 @@ struct options {
 	char club[NAME_MAX + 1];	/* empty: all clubs */
 	char kernel[256];		/* mount flags that libfuse hands to mount(2), by comma */
 	unsigned int threads;
-	unsigned int idle_s;		/* a club not used for so long is closed; 0: never */
+	unsigned int idle_s;		/* a lease not used so long is given back; 0: as it says */
+	unsigned int keyd_wait_s;	/* a club's first access waits so long for the key daemon */
+	bool keyd_lost_locks;		/* without the key daemon, clubs are locked at once */
 	unsigned int readahead;		/* bytes */
 	unsigned int commit_s;		/* how often what was written is made durable */
 	bool foreground;

@@ -16,12 +16,14 @@
 #include "controller.h"
 #include "devio.h"
 #include "defer.h"
+#include "fetch.h"
 #include "handle.h"
 #include "inode.h"
 #include "keeper.h"
 #include "keyd/lib/log.h"
 #include "ops.h"
 #include "session.h"
+#include "warden.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
@@ -220,12 +222,19 @@ static int loop(struct session *s, struct keeper *k)
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	r = defer_new(s, &s->defer);
 	if (r == 0)
+		r = fetch_new(s, &s->fetch);
+	if (r == 0)
+		r = warden_new(s, &s->warden);
+	if (r == 0)
 		r = keeper_start(k);
 	if (r == 0) {
 		r = fuse_session_loop_mt(s->se, config);
 		keeper_stop(k);
 	}
 	session_wind_down(s);
+	fetch_stop(s->fetch);	/* each tells the other, so neither goes before both have ended */
+	warden_free(s->warden);
+	fetch_free(s->fetch);
 	defer_free(s->defer);
 	fuse_loop_cfg_destroy(config);
 	/* a positive number is a signal: an end like any other */

@@ -12,6 +12,8 @@ struct controller;
 struct fuse_conn_info;
 struct fuse_session;
 struct defer;
+struct fetch;
+struct warden;
 struct handle_table;
 struct inode_table;
 
@@ -24,6 +26,8 @@ struct session {
 	struct inode_table *inodes;
 	struct handle_table *handles;
 	struct defer *defer;
+	struct fetch *fetch;
+	struct warden *warden;
 	struct controller *controller;	/* NULL: none; ended by the keeper, if there is one */
 };
 

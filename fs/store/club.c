@@ -172,7 +172,9 @@ void club_close(struct club *c)
 {
 	if (!c)
 		return;
+	gate_close(&c->life.gate);
 	club_life_end(c);
+	gate_open(&c->life.gate, false);
 	drop_keys(c);
 	node_put(c->root);
 	free(c->bucket);
@@ -372,6 +374,59 @@ int club_unlock(struct club *c, const uint8_t key[static CLUB_KEY_LEN], uint32_t
 	}
 	pthread_rwlock_unlock(&c->ns);
 	return r;
+}
+
+/* Nodes with a file, each with a reference, in an array that the caller frees. */
+static size_t list_open(struct club *c, struct node ***out)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&c->table_lock);
+	for (struct node *o = c->open_files; o; o = o->open_next)
+		n++;
+	*out = calloc(n + 1, sizeof(struct node *));
+	n = 0;
+	for (struct node *o = c->open_files; *out && o; o = o->open_next) {
+		o->refs++;
+		(*out)[n++] = o;
+	}
+	pthread_mutex_unlock(&c->table_lock);
+	return n;
+}
+
+/* Files that are open lose their keys; the next tree_open() of one loads it anew. */
+static void lock_files(struct club *c)
+{
+	struct node **list;
+	size_t n = list_open(c, &list);
+
+	for (size_t i = 0; i < n; i++) {
+		pthread_mutex_lock(&list[i]->lock);
+		if (list[i]->file)
+			file_lock(list[i]->file);
+		list[i]->kept = false;
+		pthread_mutex_unlock(&list[i]->lock);
+		node_put(list[i]);
+	}
+	free(list);
+}
+
+void club_lock(struct club *c)
+{
+	gate_close(&c->life.gate);
+	if (c->life.frozen)
+		c->broken = true;
+	club_life_end(c);
+	c->life.frozen = false;
+	/* whoever reads attributes uses the key without ns */
+	pthread_rwlock_wrlock(&c->xattr_lock);
+	pthread_rwlock_wrlock(&c->ns);
+	drop_keys(c);
+	pthread_rwlock_unlock(&c->ns);
+	pthread_rwlock_unlock(&c->xattr_lock);
+	lock_files(c);		/* nobody can open one any more, nor begin to change it */
+	atomic_store(&c->life.kept, 0);
+	gate_open(&c->life.gate, false);
 }
 
 bool club_unlocked(const struct club *c)

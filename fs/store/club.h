@@ -64,6 +64,17 @@ int club_unlock(struct club *c, const uint8_t key[static CLUB_KEY_LEN], uint32_t
 bool club_unlocked(const struct club *c);
 
 /*
+ * club_lock(): the opposite, while nodes and files are in use: the journal is brought in place,
+ * a freeze ends (as if by itself), every copy of the key and of the files' keys is wiped, the
+ * club's lock let go.  What cannot be brought in place stays in the journal for the next unlock;
+ * that is logged.  Waits for reads and writes that have begun; later ones give -ENOKEY.  Nodes,
+ * open files and directories stay good to be closed.  After the next club_unlock() the contents
+ * of a file that stayed open are there again when somebody else opens it, too.
+ * Not at the same time as club_unlock().
+ */
+void club_lock(struct club *c);
+
+/*
  * club_commit(): what was acknowledged so far is durable.  0; -EROFS the journal failed earlier,
  * nothing is written any more; or another -errno: then it has failed now.
  */

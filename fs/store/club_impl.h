@@ -80,7 +80,7 @@ int club_write_header(struct club *c, const struct clubhdr *h);
 
 /* For club.c and recover.c (club_life.c). */
 void club_life_init(struct club *c);
-void club_life_end(struct club *c);		/* to clean, or as it is if that fails */
+void club_life_end(struct club *c);		/* to clean, or as it is if that fails; gate shut */
 void club_fail(struct club *c, int err);	/* read-only from now on; says so once */
 /* club_names_change(): names have changed; @moved: of something that was there before.  ns is held.
  * club_names_synced(): a sync that began when names_changed was @upto took all names along. */

@@ -562,11 +562,8 @@ static void abandon(struct club *c)
 
 void club_life_end(struct club *c)
 {
-	int r;
+	int r = thaw(c);
 
-	gate_close(&c->life.gate);
-	r = thaw(c);
-	gate_open(&c->life.gate, false);
 	if (r < 0) {
 		char shown[4 * CLUBNAME_MAX + 1];
 

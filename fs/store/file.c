@@ -233,6 +233,51 @@ void file_set_writable(struct file *f, int fd, bool writable)
 	pthread_rwlock_unlock(&f->lock);
 }
 
+void file_lock(struct file *f)
+{
+	pthread_rwlock_wrlock(&f->lock);
+	atomic_store(&f->locked, true);
+	mark_clean(f);
+	blkmap_clear(&f->map);
+	pages_fini(&f->pages);
+	pages_init(&f->pages);
+	crypt_gcm_free(f->key);
+	f->key = f->pages.key = NULL;
+	f->own_mtime = false;
+	f->fresh_in = 0;
+	f->hull = f->hull_end = 0;
+	f->ndrops = 0;
+	f->room = f->room_end = 0;
+	atomic_store(&f->touched, 0);
+	pthread_rwlock_unlock(&f->lock);
+}
+
+bool file_locked(const struct file *f)
+{
+	return atomic_load(&f->locked);
+}
+
+int file_unlock(struct file *f, const struct file_env *env)
+{
+	uint8_t id[FILEHDR_ID_LEN];
+	int r;
+
+	pthread_rwlock_wrlock(&f->lock);
+	memcpy(id, f->hdr.id, sizeof(id));
+	r = load_header(f, env, f->hdr.kind, id);
+	if (r == 0)
+		r = check_length(f);
+	if (r < 0) {
+		crypt_gcm_free(f->key);
+		f->key = f->pages.key = NULL;
+	} else {
+		f->writable = f->writable && f->hdr.ro_compat == 0;
+		atomic_store(&f->locked, false);
+	}
+	pthread_rwlock_unlock(&f->lock);
+	return r;
+}
+
 bool file_writable(const struct file *f)
 {
 	return f->writable;
@@ -393,11 +438,12 @@ int file_sync(struct file *f, bool datasync)
 int file_get_inline(struct file *f, uint8_t out[static FILEHDR_XDATA_MAX], bool *overflow)
 {
 	struct entry_place at = { .level = ENTRY_XATTR, .epoch = f->hdr.epoch };
-	int r = 0;
+	int r;
 
 	pthread_rwlock_rdlock(&f->lock);
+	r = file_locked(f) ? -ENOKEY : 0;
 	*overflow = f->hdr.flags & FILEHDR_F_XATTR;
-	if (f->hdr.xlen > 0)
+	if (r == 0 && f->hdr.xlen > 0)
 		r = entry_open(f->key, &at, f->page0 + FILEHDR_XENTRY, f->page0 + FILEHDR_XDATA,
 			       f->hdr.xlen, out);
 	if (r == 0)

@@ -74,6 +74,15 @@ void file_discard(struct file *f);
 
 /* file_set_writable(): replace a read-only descriptor by @fd, taken over; @writable or not. */
 void file_set_writable(struct file *f, int fd, bool writable);
+
+/*
+ * file_lock(): wipe the key and forget all that was not brought in place; the gate of its life is
+ * closed.  From then on it gives -ENOKEY, can be closed, or file_unlock(): its header is read and
+ * verified anew; on failure it stays locked.
+ */
+void file_lock(struct file *f);
+bool file_locked(const struct file *f);
+int file_unlock(struct file *f, const struct file_env *env);
 bool file_writable(const struct file *f);
 int file_fd(const struct file *f);
 const uint8_t *file_id(const struct file *f);	/* FILEHDR_ID_LEN bytes */

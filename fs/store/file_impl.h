@@ -50,6 +50,7 @@ struct file {
 	struct life *life;
 	_Atomic uint64_t touched;	/* number of the life in which the owner was told */
 	atomic_bool unlogged;		/* nobody will look for it: as without a life */
+	atomic_bool locked;		/* no key.  Changes inside the gate alone, under lock */
 
 	pthread_rwlock_t lock;		/* protects all that follows */
 	struct filehdr hdr;

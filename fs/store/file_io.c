@@ -187,10 +187,11 @@ void file_trim_pages(struct file *f)
 ssize_t file_read(struct file *f, void *buf, size_t len, uint64_t off)
 {
 	size_t done = 0;
-	int r = 0;
+	int r;
 
 	file_trim_pages(f);
 	pthread_rwlock_rdlock(&f->lock);
+	r = file_locked(f) ? -ENOKEY : 0;
 	len = off < f->hdr.size ? (size_t)min64(len, f->hdr.size - off) : 0;
 	while (r == 0 && done < len) {
 		uint64_t first = (off + done) / BLK;
@@ -210,9 +211,10 @@ int64_t file_seek(struct file *f, uint64_t off, int whence)
 {
 	uint64_t skip, pos = off;
 	uint8_t *entry;
-	int r = 0;
+	int r;
 
 	pthread_rwlock_rdlock(&f->lock);
+	r = file_locked(f) ? -ENOKEY : 0;
 	while (r == 0 && pos < f->hdr.size) {
 		bool data;
 

@@ -30,6 +30,10 @@ int file_change_begin(struct file *f, size_t len)
 	if (!l)
 		return 0;
 	r = life_begin(l, GATE_CONTENTS, log_size(len));
+	if (r == 0 && file_locked(f)) {	/* the club was locked since, and unlocked again */
+		life_end(l);
+		r = -ENOKEY;
+	}
 	if (r < 0 || atomic_load(&f->unlogged) ||
 	    atomic_load(&f->touched) == atomic_load(&l->number))
 		return r;

@@ -370,6 +370,11 @@ static int open_locked(struct node *n, bool write)
 	bool writable;
 	int fd, r;
 
+	if (n->file && file_locked(n->file)) {
+		r = file_unlock(n->file, &env);
+		if (r < 0)
+			return r;
+	}
 	if (n->file && (!write || file_writable(n->file)))
 		return 0;
 	if (n->file) {	/* opened when its mode forbade writing; now it may not */

@@ -44,9 +44,10 @@ int tree_lookup(struct node *dir, const char *name, struct node **out, struct st
 /* st_size is the plaintext size; st_blocks what the ciphertext takes. */
 int tree_getattr(struct node *n, struct stat *st);
 
-/* tree_name(): one of its names, and the directory that it stands in, with a reference.  -ESTALE
- * it has none; -EAGAIN one that does not decrypt. */
-int tree_name(struct node *n, struct node **parent, char name[static TREE_NAME_MAX + 1]);
+/* tree_name(): its @i-th known name, from 0, and the directory that it stands in, with a reference.
+ * -ESTALE it has not so many; -EAGAIN one that does not decrypt. */
+int tree_name(struct node *n, unsigned int i, struct node **parent,
+	      char name[static TREE_NAME_MAX + 1]);
 
 enum {
 	TREE_SET_MODE = 1,

@@ -206,23 +206,47 @@ out:
 	return r;
 }
 
-int tree_name(struct node *n, struct node **parent, char name[static TREE_NAME_MAX + 1])
+/* The @i-th link, its parent with a reference. */
+static int link_at(struct node *n, unsigned int i, struct node **parent,
+		   char enc[static NAME_ENC_MAX + 1])
 {
 	struct club *c = n->club;
-	struct node_where w;
-	int r = -ENOKEY;
+	const struct node_link *l;
+
+	pthread_mutex_lock(&c->table_lock);
+	l = n->links;
+	while (l && i-- > 0)
+		l = l->next;
+	if (l) {
+		l->parent->refs++;
+		*parent = l->parent;
+		snprintf(enc, NAME_ENC_MAX + 1, "%s", l->enc);
+	}
+	pthread_mutex_unlock(&c->table_lock);
+	return l ? 0 : -ESTALE;
+}
+
+int tree_name(struct node *n, unsigned int i, struct node **parent,
+	      char name[static TREE_NAME_MAX + 1])
+{
+	struct club *c = n->club;
+	char enc[NAME_ENC_MAX + 1];
+	struct node *dir = NULL;
+	struct tree_at at;
+	int r;
 
 	pthread_rwlock_rdlock(&c->ns);
-	if (c->unlocked)
-		r = node_where(n, &w);
+	r = link_at(n, i, &dir, enc);
+	if (r == 0)
+		r = tree_begin(dir, &at);
 	if (r == 0) {
-		r = w.parent ? node_dirid(w.parent, w.dirfd) : -ESTALE;
-		if (r == 0)
-			r = open_name(w.parent, w.dirfd, w.enc, name);
-		if (r == 0)
-			*parent = node_get(w.parent);
-		node_where_put(&w);
+		r = open_name(dir, at.fd, enc, name);
+		tree_end(&at);
 	}
 	pthread_rwlock_unlock(&c->ns);
+	if (r < 0)
+		node_put(dir);
+	else
+		*parent = dir;
 	return r;
 }

@@ -21,32 +21,16 @@
 
 #include "cleanup.h"
 #include "clubname.h"
-#include "keyclient.h"
 #include "keyclient_ask.h"
+#include "keyclient_impl.h"
 #include "pidfd.h"
 #include "secmem.h"
-#include "wire.h"
 
 static_assert(KEYCLIENT_CLUB_MAX == CLUBNAME_MAX, "one limit for names");
-
-enum keyclient_chan { KEYCLIENT_KEYS, KEYCLIENT_ADMIN, KEYCLIENT_NCHANS };
 
 static const char *const keyclient_sock[KEYCLIENT_NCHANS] = {
 	[KEYCLIENT_KEYS] = WIRE_KEY_SOCK,
 	[KEYCLIENT_ADMIN] = WIRE_ADMIN_SOCK,
-};
-
-struct keyclient {
-	pthread_mutex_t lock;		/* protects all below */
-	pid_t owner;			/* what a fork inherits of the below is of no use to it */
-	struct {
-		int fd;			/* -1: closed */
-		uint32_t features;	/* of the daemon behind it, once connected */
-		struct sockaddr_un addr;
-	} chan[KEYCLIENT_NCHANS];
-	uint32_t next_id;
-	int hello_fd;			/* goes with the packet: our pidfd with HELLO; else -1 */
-	uint8_t *buf;			/* WIRE_PACKET_MAX, secmem_alloc() by the owner */
 };
 
 int keyclient_open(const char *run_dir, struct keyclient **out)
@@ -64,6 +48,7 @@ int keyclient_open(const char *run_dir, struct keyclient **out)
 	if (!c)
 		return -ENOMEM;
 	c->hello_fd = -1;
+	c->features = WIRE_FEATURE_LEASES | WIRE_FEATURE_EPOCHS;
 	for (int i = 0; i < KEYCLIENT_NCHANS; i++) {
 		struct sockaddr_un *addr = &c->chan[i].addr;
 
@@ -87,7 +72,7 @@ int keyclient_open(const char *run_dir, struct keyclient **out)
 	return 0;
 }
 
-static void keyclient_drop(struct keyclient *c, enum keyclient_chan ch)
+void keyclient_drop(struct keyclient *c, enum keyclient_chan ch)
 {
 	if (c->chan[ch].fd >= 0)
 		close(c->chan[ch].fd);
@@ -106,7 +91,7 @@ void keyclient_close(struct keyclient *c)
 	free(c);
 }
 
-static int64_t keyclient_now_ms(void)
+int64_t keyclient_now_ms(void)
 {
 	struct timespec ts;
 
@@ -114,8 +99,7 @@ static int64_t keyclient_now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* Wait until @fd is ready for @events.  Returns 0, -ETIMEDOUT or -errno. */
-static int keyclient_wait(int fd, short events, int64_t deadline_ms)
+int keyclient_wait(int fd, short events, int64_t deadline_ms)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };
 
@@ -133,7 +117,7 @@ static int keyclient_wait(int fd, short events, int64_t deadline_ms)
 	}
 }
 
-static int keyclient_send(struct keyclient *c, int fd, size_t len, int64_t deadline_ms)
+int keyclient_send(struct keyclient *c, int fd, size_t len, int64_t deadline_ms)
 {
 	for (;;) {
 		ssize_t n = pidfd_send(fd, c->buf, len, c->hello_fd);
@@ -153,7 +137,7 @@ static int keyclient_send(struct keyclient *c, int fd, size_t len, int64_t deadl
 	}
 }
 
-static int keyclient_recv(struct keyclient *c, int fd, int64_t deadline_ms)
+int keyclient_recv(struct keyclient *c, int fd, int64_t deadline_ms)
 {
 	for (;;) {
 		ssize_t n = recv(fd, c->buf, WIRE_PACKET_MAX, MSG_TRUNC | MSG_DONTWAIT);
@@ -201,8 +185,7 @@ static int keyclient_exchange(struct keyclient *c, enum keyclient_chan ch, struc
 	return 0;
 }
 
-/* What a DENY means to the caller. */
-static int keyclient_denied(const struct wire_packet *ans)
+int keyclient_denied(const struct wire_packet *ans)
 {
 	static const int err[WIRE_CODE_END] = {
 		[WIRE_CODE_ACCESS] = EACCES,	[WIRE_CODE_AUDIT] = EIO,
@@ -211,13 +194,14 @@ static int keyclient_denied(const struct wire_packet *ans)
 		[WIRE_CODE_PROTO] = EPROTO,	[WIRE_CODE_BUSY] = ENOKEY,
 		[WIRE_CODE_INVALID] = EINVAL,	[WIRE_CODE_INTERNAL] = EIO,
 		[WIRE_CODE_RATE] = EAGAIN,
+		[WIRE_CODE_EXPIRED] = EKEYEXPIRED, [WIRE_CODE_REVOKED] = EKEYREVOKED,
 	};
 	uint64_t code = ans->field[WIRE_CODE].num;
 
 	return code < WIRE_CODE_END && err[code] ? -err[code] : -EPROTO;
 }
 
-static int keyclient_connect(struct keyclient *c, enum keyclient_chan ch, int64_t deadline_ms)
+int keyclient_connect(struct keyclient *c, enum keyclient_chan ch, int64_t deadline_ms)
 {
 	AUTO_FD fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	AUTO_FD self = pidfd_self();
@@ -234,7 +218,7 @@ static int keyclient_connect(struct keyclient *c, enum keyclient_chan ch, int64_
 	c->chan[ch].fd = fd_steal(&fd);
 	wire_init(&req, WIRE_HELLO, 0);
 	wire_put_bytes(&req, WIRE_SOFTWARE, "keyclient", 9);
-	wire_put_num(&req, WIRE_FEATURES, WIRE_FEATURE_EPOCHS);
+	wire_put_num(&req, WIRE_FEATURES, c->features);
 	c->hello_fd = self;
 	r = keyclient_exchange(c, ch, &req, &ans, deadline_ms);
 	c->hello_fd = -1;
@@ -255,8 +239,7 @@ static bool keyclient_is_broken(int r)
 	       r == -EBADF;
 }
 
-/* Fold what can go wrong on the way into the header's vocabulary. */
-static int keyclient_map(int r)
+int keyclient_map(int r)
 {
 	switch (r) {
 	case 0:
@@ -270,6 +253,8 @@ static int keyclient_map(int r)
 	case -EINVAL:
 	case -ENOKEY:
 	case -EAGAIN:
+	case -EKEYEXPIRED:
+	case -EKEYREVOKED:
 		return r;
 	case -EPERM:
 		return -EACCES;
@@ -349,6 +334,11 @@ static int keyclient_take(const struct wire_packet *ans, struct keyclient_grant 
 	out->epoch = (uint32_t)ans->field[WIRE_EPOCH].num;
 	out->ttl_s = (uint32_t)ans->field[WIRE_TTL_S].num;
 	out->seq = ans->field[WIRE_SEQ].num;
+	out->leased = wire_has(ans, WIRE_LEASE_ID);
+	if (out->leased)
+		memcpy(out->lease, ans->field[WIRE_LEASE_ID].bytes, sizeof(out->lease));
+	out->idle_s = (uint32_t)ans->field[WIRE_LEASE_IDLE_S].num;
+	out->max_s = (uint32_t)ans->field[WIRE_LEASE_MAX_S].num;
 	return 0;
 }
 
@@ -461,6 +451,10 @@ const char *keyclient_strerror(int err)
 	switch (err < 0 ? -err : err) {
 	case 0:
 		return "done";
+	case EKEYEXPIRED:
+		return "the lease is over";
+	case EKEYREVOKED:
+		return "the lease was revoked";
 	case EACCES:
 		return "clubkeyd refuses: not allowed for this user, or no such club; "
 		       "the audit log names the rule";

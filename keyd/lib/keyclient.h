@@ -8,6 +8,7 @@
 #ifndef KEYD_LIB_KEYCLIENT_H
 #define KEYD_LIB_KEYCLIENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,6 +43,10 @@ struct keyclient_grant {
 	uint32_t epoch;			/* number of this key among the club's keys, from 1 */
 	uint32_t ttl_s;			/* ask again after so many seconds */
 	uint64_t seq;			/* of the audit record that covers this release */
+	bool leased;			/* it is a lease (keyclient_lease.h), and these are set: */
+	uint8_t lease[KEYCLIENT_ID_LEN];
+	uint32_t idle_s;		/* give it back when it was not used for so long */
+	uint32_t max_s;			/* it can be renewed so long; 0: without end */
 };
 
 struct keyclient_status {

@@ -36,20 +36,23 @@ enum wire_type {
 	WIRE_GET = 3,
 	WIRE_KEY = 4,
 	WIRE_DENY = 5,
-	WIRE_RENEW = 6,		/* kept for leases */
-	WIRE_RELEASE = 7,	/* kept for leases */
-	WIRE_REVOKE = 8,	/* kept for leases */
-	WIRE_REVOKE_ACK = 9,	/* kept for leases */
+	WIRE_RENEW = 6,
+	WIRE_RELEASE = 7,
+	WIRE_REVOKE = 8,	/* from the daemon, unasked */
+	WIRE_REVOKE_ACK = 9,
 	WIRE_STATUS = 10,
 	WIRE_STATUS_OK = 11,
 	WIRE_PING = 12,
 	WIRE_PONG = 13,
 	WIRE_SEALED = 14,	/* kept for sealing */
 	WIRE_DONE = 15,
+	WIRE_LEASE = 16,
 	WIRE_ADD = 32,
 	WIRE_ACTIVATE = 33,
 	WIRE_LIST = 34,
 	WIRE_LIST_OK = 35,
+	WIRE_REVOKE_ORDER = 36,
+	WIRE_REVOKE_STATE = 37,
 	WIRE_POLICY_TEST = 38,
 	WIRE_POLICY_ANSWER = 39,
 	WIRE_POLICY_RELOAD = 40,
@@ -79,6 +82,12 @@ enum wire_tag {
 	WIRE_UPTIME_S = 16,	/* u64 */
 	WIRE_PID = 17,		/* u32 */
 	WIRE_FEATURES = 18,	/* u32, enum wire_feature */
+	WIRE_LEASE_ID = 19,	/* 16 bytes */
+	WIRE_LEASE_IDLE_S = 20,	/* u32 */
+	WIRE_LEASE_MAX_S = 21,	/* u32 */
+	WIRE_BUSY = 22,		/* u32 */
+	WIRE_WHAT = 23,		/* u32, enum wire_what */
+	WIRE_SUBJECT_UID = 24,	/* u32 */
 	WIRE_TEXT = 25,		/* text, 1..1024 bytes */
 	WIRE_RULE = 26,		/* text, 1..64 bytes: name of a rule */
 	WIRE_STATE = 27,	/* u32, enum keyfile_state */
@@ -87,9 +96,21 @@ enum wire_tag {
 	WIRE_TAG_END,
 };
 
-/* What a side can do beyond the first version; unknown bits do not matter. */
+/* What one side can do; the other relies on it only when it has seen the bit. */
 enum wire_feature {
-	WIRE_FEATURE_EPOCHS = 1 << 3,	/* GET may name an epoch */
+	WIRE_FEATURE_LEASES = 1U << 0,	/* leases in KEY, RENEW, RELEASE */
+	WIRE_FEATURE_REVOKE = 1U << 1,	/* client: takes REVOKE on this connection */
+	WIRE_FEATURE_EPOCHS = 1U << 3,	/* GET may name an epoch */
+};
+
+/* How a revocation stands: in REVOKE_ACK the first three, in REVOKE_STATE all. */
+enum wire_what {
+	WIRE_WHAT_DONE = 0,	/* the keys are gone; in REVOKE_STATE: this is the end */
+	WIRE_WHAT_BUSY = 1,	/* not yet: so many clubs are still being written out */
+	WIRE_WHAT_FAILED = 2,	/* it cannot be done */
+	WIRE_WHAT_SILENT = 3,	/* the holder has not answered */
+	WIRE_WHAT_DEAF = 4,	/* the holder has no connection that takes REVOKE */
+	WIRE_WHAT_END,
 };
 
 #define WIRE_TEXT_MAX 1024
@@ -107,6 +128,8 @@ enum wire_code {
 	WIRE_CODE_INVALID = 9,	/* ADD: not a name for a club; else: not in this state of a key */
 	WIRE_CODE_INTERNAL = 10, /* the daemon's own fault; its log says more */
 	WIRE_CODE_RATE = 11,	/* more requests than the rule allows; come back after RETRY_S */
+	WIRE_CODE_EXPIRED = 16,	/* RENEW: the lease is over */
+	WIRE_CODE_REVOKED = 17,	/* RENEW: the lease was revoked */
 	WIRE_CODE_END,
 };
 

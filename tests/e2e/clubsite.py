@@ -196,9 +196,9 @@ class Keyd(Daemon):
         """Are both sockets listening?  Seen from outside, so that no connection is logged."""
         with open("/proc/net/unix", encoding="utf-8", errors="replace") as f:
             open_socks = [l.split() for l in f][1:]
-        flags = {l[7]: int(l[3], 16) for l in open_socks if len(l) > 7}
-        return all(flags.get(os.path.join(self.run, s), 0) & 0x10000
-                   for s in ("keyd.sock", "admin.sock"))
+        # connections that were accepted have the same name
+        up = {l[7] for l in open_socks if len(l) > 7 and int(l[3], 16) & 0x10000}
+        return all(os.path.join(self.run, s) in up for s in ("keyd.sock", "admin.sock"))
 
     def start(self):
         self.wait_up("its sockets were up", self._listening)

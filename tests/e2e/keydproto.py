@@ -17,6 +17,8 @@ TYPES = {"HELLO": 1, "HELLO_OK": 2, "GET": 3, "KEY": 4, "DENY": 5, "STATUS": 10,
          "PING": 12, "PONG": 13, "DONE": 15, "ADD": 32, "ACTIVATE": 33,
          "LIST": 34, "LIST_OK": 35, "ROTATE": 41, "SUSPEND": 42, "RESUME": 43, "BACKUP": 44,
          "POLICY_TEST": 38, "POLICY_ANSWER": 39, "POLICY_RELOAD": 40}
+TYPES |= {"RENEW": 6, "RELEASE": 7, "REVOKE": 8, "REVOKE_ACK": 9, "LEASE": 16,
+          "REVOKE_ORDER": 36, "REVOKE_STATE": 37}
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
 
 # name: (tag, format); bytes where the format is None
@@ -29,10 +31,13 @@ FIELDS = {"software": (1, None), "club": (2, None), "club_id": (3, None), "store
           "created_s": (28, ">Q"), "changed_s": (30, ">Q")}
 STATES = {"pre-active": 1, "active": 2, "suspended": 3, "deactivated": 4, "compromised": 5,
           "destroyed": 6}
+FIELDS |= {"lease": (19, None), "lease_idle_s": (20, ">I"), "lease_max_s": (21, ">I"),
+           "busy": (22, ">I"), "what": (23, ">I"), "subject_uid": (24, ">I")}
 TAG_NAMES = {tag: (name, form) for name, (tag, form) in FIELDS.items()}
 
 CODES = {"ACCESS": 1, "AUDIT": 2, "SEALED": 3, "EXISTS": 4, "NOENT": 5, "STALE": 6, "PROTO": 7,
          "BUSY": 8, "INVALID": 9, "INTERNAL": 10, "RATE": 11}
+CODES |= {"EXPIRED": 16, "REVOKED": 17}
 CODE_NAMES = {number: name for name, number in CODES.items()}
 
 PURPOSES = {"mount": 1, "verify": 2, "admin": 3}

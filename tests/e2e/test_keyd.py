@@ -896,4 +896,4 @@ def test_the_protocol_document_shows_the_bytes():
     wanted = encode("GET", 7, club="Chor", club_id=b"A" * 16, acting_uid=1000, acting_gid=1000,
                     acting_pid=42, purpose=1)
     assert bytes.fromhex("".join(block.split())) == wanted
-    assert len(FIELDS) == 23
+    assert len(FIELDS) == 29

@@ -298,13 +298,14 @@ def test_without_allow_other_only_the_owner_gets_in(mnt, site):
     assert clubsite.as_user(ALICE, try_in, own.path) == errno.EACCES
 
 
-def test_a_grant_ends_and_is_asked_for_again(site):
-    keyd = site.keyd(config="key-ttl 1\n")
+def test_a_grant_is_renewed_and_not_asked_for_again(site):
+    keyd = site.keyd(config="key-ttl 2\n")
     mnt = site.mount(site.store("alpha"))
     os.listdir(mnt.join("alpha"))
-    time.sleep(1.2)
+    time.sleep(2.5)
     os.listdir(mnt.join("alpha"))
-    assert len(key_requests(keyd)) == 2
+    assert len(key_requests(keyd)) == 1
+    assert [r for r in keyd.audit() if r["ev"] == "key.renew"]
 
 
 def test_names_that_were_missing_appear(club):

@@ -129,13 +129,13 @@ Test(wire, encode_refuses_what_decode_would)
 	cr_assert_eq(wire_encode(&p, raw, sizeof(raw)), -EINVAL, "a number too big");
 	make_get(&p);
 	cr_assert_eq(wire_encode(&p, raw, sizeof(golden_get) - 1), -EMSGSIZE);
-	wire_init(&p, WIRE_RENEW, 1);
+	wire_init(&p, WIRE_SEALED, 1);
 	cr_assert_eq(wire_encode(&p, raw, sizeof(raw)), -EINVAL, "a kept type");
 }
 
 Test(wire, names_types)
 {
 	cr_assert_str_eq(wire_type_name(WIRE_ACTIVATE), "ACTIVATE");
-	cr_assert_str_eq(wire_type_name(WIRE_RENEW), "?");
+	cr_assert_str_eq(wire_type_name(WIRE_SEALED), "?");
 	cr_assert_str_eq(wire_type_name(255), "?");
 }

@@ -15,6 +15,7 @@ int cmd_resume(const struct ctl_args *args);
 int cmd_backup(const struct ctl_args *args);
 int cmd_restore(const struct ctl_args *args);
 int cmd_status(const struct ctl_args *args);
+int cmd_revoke(const struct ctl_args *args);
 
 /* Its words are looked at by cmd_policy_check() and so on. */
 int cmd_policy(const struct ctl_args *args);

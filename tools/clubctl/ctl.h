@@ -37,7 +37,8 @@ struct ctl_command {
 	int (*run)(const struct ctl_args *args);
 	int min, max;		/* number of words; max -1: any */
 	bool json;		/* takes --json */
-	const char *option;	/* an option of its own that takes a value; NULL: none */
+	const char *option;	/* an option of its own that takes a value; NULL: none; "": it has
+				 * several, and looks at all of its words itself */
 };
 
 /* ctl_parse(): check @argv, [0] being the command's name.  False after a message if it is wrong. */

@@ -47,6 +47,9 @@ static const struct ctl_command commands[] = {
 	  "  clubctl policy reload [--json]",
 	  "is a policy right; what would it answer; why was a request answered so; read it again",
 	  cmd_policy, 0, CTL_RAW, false, NULL },
+	{ "revoke", "CLUB | --user UID | --all [--reason TEXT] [--wait SECONDS]",
+	  "have the filesystem drop keys that it holds; fails if one stays",
+	  cmd_revoke, 0, CTL_RAW, false, NULL },
 };
 static const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 
