@@ -2,6 +2,9 @@
 
 #include "keyd/keyadmin.h"
 #include "keyd/lib/log.h"
+#include "keyd/revoke.h"
+
+#define KEYADMIN_REVOKE_S 60	/* how long to try */
 
 bool keyadmin_takes(enum wire_type type)
 {
@@ -36,22 +39,21 @@ int keyadmin_may(const struct keystore *keys, const struct request *req)
 	}
 }
 
-/*
- * The club's key is no longer given out.  Whoever has it keeps it until the grant ends; this is
- * the place to call it back at once.
- */
-static void keyadmin_withdrawn(const struct request_env *env, const struct request *req)
+/* Nobody gets the club's key any more: take it back from those who have it.  Nobody waits for
+ * that; how it ends is in the audit log. */
+static void keyadmin_withdraw(const struct request_env *env, const struct request *req)
 {
+	const struct revoke_what what = { .club = req->club };
+	int r = revoke_order(env->leases, NULL, 0, &what, KEYADMIN_REVOKE_S, req->seq);
 	char shown[256];
 
-	log_info("club '%s' is %s; who holds its key may use it for up to %u seconds more",
-		 log_escape(shown, sizeof(shown), req->club),
-		 req->asked == WIRE_SUSPEND ? "suspended" : "compromised", env->key_ttl_s);
+	if (r < 0)
+		log_err(-r, "club '%s' is suspended; its leases are not renewed, but not taken "
+			"back at once", log_escape(shown, sizeof(shown), req->club));
 }
 
 int keyadmin_act(const struct request_env *env, const struct request *req)
 {
-	bool withdrawn = req->asked == WIRE_SUSPEND || req->state == KEYFILE_COMPROMISED;
 	int r = 0;
 
 	switch (req->asked) {
@@ -68,8 +70,8 @@ int keyadmin_act(const struct request_env *env, const struct request *req)
 	default:	/* BACKUP: its files are read by who asked; here it is only recorded */
 		break;
 	}
-	if (r == 0 && withdrawn)
-		keyadmin_withdrawn(env, req);
+	if (r == 0 && req->asked == WIRE_SUSPEND)
+		keyadmin_withdraw(env, req);
 	return r;
 }
 

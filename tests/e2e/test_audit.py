@@ -62,7 +62,7 @@ def test_a_record_says_when_who_what_and_under_which_policy(kd):
     conn, number = first["corr"].split("-")
     assert second["corr"] == f"{conn}-{int(number) + 1}" and len(conn) == 16
     assert list(first) == ["v", "seq", "ts", "mono", "boot", "ntp", "ev", "res", "rule", "club",
-                           "epoch", "ttl", "purpose", "peer", "acting", "corr", "pol", "salt",
+                           "epoch", "lease", "ttl", "purpose", "peer", "acting", "corr", "pol", "salt",
                            "prev"]
     kd.stop()
     log_of(kd).check()

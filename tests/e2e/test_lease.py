@@ -333,6 +333,22 @@ def test_a_revoked_user_whom_the_policy_refuses_stays_out(site, users):
     assert bob.do("open", "g", mnt.join("alpha", "f"))[0] == 0
 
 
+def test_a_suspended_club_is_locked_until_it_is_resumed(site):
+    keyd, mnt = make(site)
+    path, other = mnt.join("alpha", "f"), mnt.join("beta", "f")
+    put(path, b"x" * PAGE)
+    put(other, b"y" * PAGE)
+    with open(path, "rb", buffering=0) as f, open(other, "rb", buffering=0) as g:
+        site.ctl("suspend", "alpha", "--reason", "the board decided")
+        clubsite.wait_for("the lease was taken back", lambda: events(keyd, "revoke.ack"))
+        assert error_of(os.pread, f.fileno(), PAGE, 0) == errno.EKEYREVOKED
+        assert os.pread(g.fileno(), PAGE, 0) == b"y" * PAGE
+    assert error_of(get, path) == errno.EACCES
+    site.ctl("resume", "alpha")
+    clubsite.wait_for("the club can be opened again", lambda: error_of(get, path) == 0)
+    assert get(path) == b"x" * PAGE
+
+
 def test_all_are_revoked(site):
     keyd, mnt = make(site, "alpha", "beta", "gamma")
     fds = []
