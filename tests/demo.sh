@@ -18,7 +18,13 @@ nstep=0
 step() { nstep=$((nstep + 1)); printf '\n%s%d. %s%s\n' "$bold" "$nstep" "$*" "$plain"; }
 say() { printf '   %s\n' "$*"; }
 show() { sed 's/^/     | /' | cut -c1-160; }
-fail() { printf '\nFAILED: %s\n' "$*"; [ ! -s "$dir/clubfs.log" ] || tail -n 20 "$dir/clubfs.log"; exit 1; } >&2
+fail() {
+	printf '\nFAILED: %s\n' "$*"
+	for log in keyd clubfs; do
+		[ ! -s "$dir/$log.log" ] || tail -n 20 "$dir/$log.log"
+	done
+	exit 1
+} >&2
 
 cleanup() {
 	trap - EXIT
@@ -120,7 +126,7 @@ fi >"$dir/policy"
 echo "policy $dir/policy" >"$dir/keyd.conf"
 clubkeyd --state "$dir/state" --run "$CLUBKEYD_RUN" --config "$dir/keyd.conf" -f 2>"$dir/keyd.log" &
 keyd_pid=$!
-wait_for "clubkeyd did not start: $(cat "$dir/keyd.log")" "$keyd_pid" test -S "$CLUBKEYD_RUN/admin.sock"
+wait_for "clubkeyd did not start" "$keyd_pid" test -S "$CLUBKEYD_RUN/admin.sock"
 say "its policy, first match wins, nothing else is allowed:"
 show <"$dir/policy"
 
