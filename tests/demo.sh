@@ -6,6 +6,7 @@ set -euo pipefail
 repo=$(cd "$(dirname "$0")/.." && pwd)
 PATH=${CLUBFS_BIN:-$repo/build}:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL=C.UTF-8
+umask 022
 nobody=65534
 me=$(id -u)
 clubfs_pid='' keyd_pid=''
