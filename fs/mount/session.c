@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -241,6 +243,21 @@ static int loop(struct session *s, struct keeper *k)
 	return r < 0 ? r : 0;
 }
 
+/*
+ * libfuse may leave this to umount(8), and we may not run programs any more (confine.h).  It does
+ * nothing when the mount is gone, and who else may be mounted there by then is not our business.
+ */
+static void session_unmount(struct session *s)
+{
+	struct pollfd p = { .fd = fuse_session_fd(s->se) };
+
+	if (geteuid() == 0 && poll(&p, 1, 0) >= 0 && !(p.revents & POLLERR) &&
+	    umount2(s->options->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+		log_err(errno, "%s: cannot unmount it", s->options->mountpoint);
+	fuse_session_unmount(s->se);
+}
+
+
 int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 {
 	struct session s = { .options = o };
@@ -268,7 +285,7 @@ int session_run(const struct options *o, void (*ready)(void *arg), void *arg)
 		r = loop(&s, &k);
 	session_wind_down(&s);
 	if (s.se) {
-		fuse_session_unmount(s.se);
+		session_unmount(&s);
 		fuse_session_destroy(s.se);
 		s.se = NULL;
 	}

@@ -49,14 +49,13 @@ void selfcheck_swap(void)
 	if (!fp)
 		return;
 	while (fgets(line, sizeof(line), fp)) {
-		char *real, *base;
+		const char *real;
 
 		line[strcspn(line, " \t\n")] = '\0';
 		if (line[0] != '/')	/* the heading */
 			continue;
 		real = realpath(line, path);
-		base = real ? strrchr(real, '/') + 1 : line;
-		if (!selfcheck_is_safe(base))
+		if (!selfcheck_is_safe(strrchr(real ? real : line, '/') + 1))
 			log_warn(0, "swap on '%s' is not encrypted; keys are locked in memory, but "
 				 "what else a process holds can get there",
 				 log_escape(shown, sizeof(shown), line));

@@ -389,6 +389,7 @@ def test_a_descriptor_that_hangs_when_closed_does_no_harm(way):
         # The child that opens it waits in its own close(), until the mount ends.
         pid = os.fork()
         if pid == 0:
+            os.close(mount.dev)     # else it keeps alive what it waits for
             with contextlib.suppress(BaseException):
                 fd = os.open(os.path.join(mount.path, "f"), os.O_RDONLY)
                 for _ in range(20):
