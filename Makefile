@@ -178,6 +178,7 @@ bench: all	## compare with plain, passthrough, gocryptfs, securefs, encfs; ROWS=
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/bench.py \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(BENCH_DIR),--dir $(BENCH_DIR)) \
 		$(addprefix --only ,$(ONLY)) $(ROWS)
+	$(if $(ROWS)$(ONLY),,$(Q)$(MAKE) --no-print-directory bench-keyd)
 
 bench-keyd: all	## leases: a key's cost, 5,000 clubs at once, a revocation; then a flood; CLUBS=n FLOOD=n
 	$(Q)CLUBFS_BIN=$(CURDIR)/$(B) $(PYTHON) -B tests/bench/keyd.py \
