@@ -545,6 +545,9 @@ def test_a_first_access_that_waits_can_be_interrupted(site):
     mnt = site.mount(mnt.store, "allow_other,keyd-wait=60")
     keyd.kill()
     with subprocess.Popen(["ls", mnt.join("alpha")], stderr=subprocess.DEVNULL) as ls:
+        # before its exec the signal would be Python's
+        comm = pathlib.Path(f"/proc/{ls.pid}/comm")
+        clubsite.wait_for("ls runs", lambda: comm.read_text(encoding="ascii") == "ls\n")
         time.sleep(1)
         assert ls.poll() is None
         ls.send_signal(signal.SIGINT)
