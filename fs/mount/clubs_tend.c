@@ -73,22 +73,22 @@ static int64_t idle_at(const struct clubs *cs, const struct clubs_lease *l)
 	return s ? l->used_ms + (int64_t)s * 1000 : INT64_MAX;
 }
 
-/* Under c->lock. */
-static void tend_lease(struct tending *t, struct clubs_club *c, struct clubs_lease *l)
+/* True: it has ended, and is no longer ours.  Under c->lock. */
+static bool tend_lease(struct tending *t, struct clubs_club *c, struct clubs_lease *l)
 {
 	bool idle = l->opens == 0 && !club_frozen(c->club);
 
 	if (l->asking || l->err != 0)
-		return;
+		return false;
 	if (t->now >= l->until_ms) {
 		clubs_lease_end(c, l, t->lost ? -ENOKEY : -EKEYEXPIRED, 0);
-		return;
+		return true;
 	}
 	if (idle && t->now >= idle_at(t->cs, l)) {
 		if (l->leased)
 			note_due(t, CLUBS_RELEASE, c, l);
 		clubs_lease_end(c, l, -EKEYEXPIRED, 0);
-		return;
+		return true;
 	}
 	if (l->leased && !l->renewing && t->now >= l->renew_ms && t->room > 0) {
 		t->room--;
@@ -102,6 +102,7 @@ static void tend_lease(struct tending *t, struct clubs_club *c, struct clubs_lea
 		come_at(t, t->now + (int64_t)idle_s(t->cs, l) * 1000);
 	if (l->leased && !l->renewing && t->room > 0)
 		come_at(t, l->renew_ms);
+	return false;
 }
 
 static void tend_club(struct tending *t, struct clubs_club *c)
@@ -114,8 +115,7 @@ static void tend_club(struct tending *t, struct clubs_club *c)
 
 		next = l->next;
 		used = used || (was && (l->opens > 0 || t->now >= l->until_ms));
-		tend_lease(t, c, l);
-		over = over || (was && l->over != 0);
+		over = tend_lease(t, c, l) || over;
 	}
 	/* Nothing is open, so nobody is harmed by waiting; else whoever comes must hear why. */
 	if (over && !clubs_lease_live(c, t->now))
