@@ -1,26 +1,18 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/timex.h>
-#include <time.h>
 
 #include "keyd/auditclock.h"
 #include "keyd/lib/cleanup.h"
+#include "keyd/lib/mstime.h"
 #include "keyd/lib/readall.h"
 
 #define AUDITCLOCK_BOOT_LEN 36
 #define AUDITCLOCK_NTP_MS 1000
 
-static uint64_t auditclock_get(clockid_t id)
-{
-	struct timespec ts;
-
-	clock_gettime(id, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 uint64_t auditclock_ms(void)
 {
-	return auditclock_get(CLOCK_BOOTTIME);
+	return (uint64_t)mstime(CLOCK_BOOTTIME);
 }
 
 void auditclock_init(struct auditclock *c)
@@ -49,13 +41,13 @@ struct auditclock_now auditclock_look(struct auditclock *c)
 {
 	uint64_t boot_ms = auditclock_ms();
 
-	return (struct auditclock_now){ auditclock_get(CLOCK_REALTIME), boot_ms,
+	return (struct auditclock_now){ (uint64_t)mstime(CLOCK_REALTIME), boot_ms,
 					auditclock_ntp(c, boot_ms) };
 }
 
 int64_t auditclock_step(struct auditclock *c)
 {
-	int64_t offset_ms = (int64_t)auditclock_get(CLOCK_REALTIME) - (int64_t)auditclock_ms();
+	int64_t offset_ms = mstime(CLOCK_REALTIME) - (int64_t)auditclock_ms();
 	int64_t moved_ms = c->running ? offset_ms - c->offset_ms : 0;
 
 	if (c->running && moved_ms < AUDITCLOCK_STEP_MS && moved_ms > -AUDITCLOCK_STEP_MS)

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,6 +79,26 @@ static void auditrec_acting_user(struct json *j, const struct auditrec_acting *a
 	json_num(j, "pid", (uint32_t)a->pid);
 	json_bool(j, "asserted", true);
 	json_close(j);
+}
+
+static struct auditrec_extra *auditrec_next(struct auditrec *rec)
+{
+	size_t i = 0;
+
+	while (i < AUDITREC_EXTRA_MAX && rec->extra[i].key)
+		i++;
+	assert(i < AUDITREC_EXTRA_MAX);
+	return &rec->extra[i];
+}
+
+void auditrec_add_text(struct auditrec *rec, const char *key, const char *text)
+{
+	*auditrec_next(rec) = (struct auditrec_extra){ .key = key, .text = text };
+}
+
+void auditrec_add_num(struct auditrec *rec, const char *key, uint64_t num)
+{
+	*auditrec_next(rec) = (struct auditrec_extra){ .key = key, .num = num };
 }
 
 static void auditrec_extras(struct json *j, const struct auditrec *rec)

@@ -53,6 +53,10 @@ struct auditrec_stamp {
 	uint8_t salt[AUDITREC_SALT_LEN];
 };
 
+/* auditrec_add_text(), auditrec_add_num(): one more extra member, of at most AUDITREC_EXTRA_MAX. */
+void auditrec_add_text(struct auditrec *rec, const char *key, const char *text);
+void auditrec_add_num(struct auditrec *rec, const char *key, uint64_t num);
+
 /* Where the line stands in the log. */
 struct auditrec_place {
 	uint64_t seq;

@@ -2,10 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "keyd/flood.h"
 #include "keyd/lib/clubname.h"
+#include "keyd/lib/mstime.h"
 #include "keyd/policy.h"
 
 #define FLOOD_SLOTS 1024	/* the first one is everybody else's and never free */
@@ -37,14 +37,6 @@ struct flood {
 	unsigned int used;		/* slots that were ever taken */
 	struct flood_slot slot[FLOOD_SLOTS];
 };
-
-static int64_t flood_now_ms(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 int flood_open(struct flood **out)
 {
@@ -133,12 +125,12 @@ static void flood_add(struct flood *f, struct flood_slot *s, const struct flood_
 	if (first) {
 		f->waiting++;
 		s->since_ms = now_ms;
-		s->from_ms = (uint64_t)flood_now_ms(CLOCK_REALTIME);
+		s->from_ms = (uint64_t)mstime(CLOCK_REALTIME);
 		s->why = d->why;
 		s->alarm = false;
 	}
 	s->n++;
-	s->to_ms = (uint64_t)flood_now_ms(CLOCK_REALTIME);
+	s->to_ms = (uint64_t)mstime(CLOCK_REALTIME);
 	s->gid = d->peer->gid;
 	s->pid = d->peer->pid;
 	s->method = d->peer->method;
@@ -153,7 +145,7 @@ static void flood_add(struct flood *f, struct flood_slot *s, const struct flood_
 
 bool flood_count(struct flood *f, const struct flood_denial *d)
 {
-	int64_t now_ms = flood_now_ms(CLOCK_MONOTONIC);
+	int64_t now_ms = mstime(CLOCK_MONOTONIC);
 	struct flood_slot *user = flood_take(f, FLOOD_USER, d, now_ms), *subject;
 
 	if (!user)
@@ -216,7 +208,7 @@ static int flood_commit(struct flood *f, struct audit *audit)
 
 int flood_report(struct flood *f, struct audit *audit, bool all)
 {
-	int64_t now_ms = flood_now_ms(CLOCK_MONOTONIC);
+	int64_t now_ms = mstime(CLOCK_MONOTONIC);
 	unsigned int queued = 0;
 	int r = 0;
 

@@ -77,19 +77,15 @@ int keyadmin_act(const struct request_env *env, const struct request *req)
 
 void keyadmin_describe(const struct request *req, struct auditrec *rec)
 {
-	struct auditrec_extra *x = rec->extra;
-
 	/* A key in use is the rule, so only others are told. */
 	if (req->asked == WIRE_GET && req->state && req->state != KEYFILE_ACTIVE)
-		*x++ = (struct auditrec_extra){ .key = "state",
-						.text = keyfile_state_name(req->state) };
+		auditrec_add_text(rec, "state", keyfile_state_name(req->state));
 	if (req->asked == WIRE_ROTATE) {
-		*x++ = (struct auditrec_extra){ .key = "becomes",
-						.text = keyfile_state_name(req->state) };
-		*x++ = (struct auditrec_extra){ .key = "new_epoch", .num = req->epoch + 1ULL };
+		auditrec_add_text(rec, "becomes", keyfile_state_name(req->state));
+		auditrec_add_num(rec, "new_epoch", req->epoch + 1ULL);
 	}
 	if (req->text[0])
-		*x++ = (struct auditrec_extra){ .key = "reason", .text = req->text };
+		auditrec_add_text(rec, "reason", req->text);
 }
 
 void keyadmin_fill_list(const struct keystore *keys, const struct request *req,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "keyd/atomicfile.h"
+#include "keyd/bisect.h"
 #include "keyd/keyindex.h"
 #include "keyd/lib/bytes.h"
 #include "keyd/lib/cleanup.h"
@@ -37,26 +38,22 @@ static void keyindex_hash(const char *club, uint8_t hash[static KEYINDEX_HASH_LE
 	crypto_hash_sha256(hash, (const uint8_t *)club, strlen(club));
 }
 
+struct keyindex_wanted {
+	const struct keyindex *ix;
+	const uint8_t *hash;
+};
+
+static int keyindex_compare(const void *arg, size_t i)
+{
+	const struct keyindex_wanted *w = arg;
+
+	return memcmp(w->ix->entry[i].hash, w->hash, KEYINDEX_HASH_LEN);
+}
+
 /* Where @hash is, or would have to go.  Returns true if it is there. */
 static bool keyindex_find(const struct keyindex *ix, const uint8_t *hash, size_t *at)
 {
-	size_t lo = 0, hi = ix->count;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		int cmp = memcmp(ix->entry[mid].hash, hash, KEYINDEX_HASH_LEN);
-
-		if (cmp == 0) {
-			*at = mid;
-			return true;
-		}
-		if (cmp < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	*at = lo;
-	return false;
+	return bisect(ix->count, keyindex_compare, &(struct keyindex_wanted){ ix, hash }, at);
 }
 
 static int keyindex_mac(const uint8_t *master, const uint8_t *raw, size_t len, uint8_t *mac)

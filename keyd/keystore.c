@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "keyd/atomicfile.h"
+#include "keyd/bisect.h"
 #include "keyd/keystore_impl.h"
 #include "keyd/lib/cleanup.h"
 #include "keyd/lib/log.h"
@@ -21,25 +22,21 @@
 
 static_assert(KEYSTORE_KEY_LEN == WRAP_KEY_LEN, "one key length");
 
+struct keystore_wanted {
+	const struct keystore *ks;
+	const char *name;
+};
+
+static int keystore_compare(const void *arg, size_t i)
+{
+	const struct keystore_wanted *w = arg;
+
+	return strcmp(w->ks->club[i]->name, w->name);
+}
+
 bool keystore_find(const struct keystore *ks, const char *name, size_t *at)
 {
-	size_t lo = 0, hi = ks->nclubs;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		int cmp = strcmp(ks->club[mid]->name, name);
-
-		if (cmp == 0) {
-			*at = mid;
-			return true;
-		}
-		if (cmp < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	*at = lo;
-	return false;
+	return bisect(ks->nclubs, keystore_compare, &(struct keystore_wanted){ ks, name }, at);
 }
 
 int keystore_reserve(struct keystore *ks)

@@ -6,20 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "keyd/lib/log.h"
+#include "keyd/lib/mstime.h"
 #include "keyd/lib/wire.h"
 
 #define LEASE_RETRY_MS 5000	/* between attempts to write to a log that cannot be written */
 
 int64_t lease_now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return mstime(CLOCK_BOOTTIME);
 }
 
 int leases_open(struct audit *audit, struct leases **out)

@@ -65,14 +65,6 @@ static const char *request_corr(const struct request *req, char out[static REQUE
 	return req->conn_id ? out : NULL;
 }
 
-static void request_mark_alarm(const struct request_reason *by, struct auditrec_extra *x)
-{
-	while (x->key)
-		x++;
-	if (by->alarm)
-		*x = (struct auditrec_extra){ .key = "alarm", .text = "yes" };
-}
-
 /* Which lease a record is about; NULL: none. */
 static const uint8_t *request_lease(const struct request *req)
 {
@@ -86,15 +78,6 @@ static const uint8_t *request_lease(const struct request *req)
 static uint32_t request_ttl(const struct request_env *env, const struct request *req)
 {
 	return req->lease.ttl_s ? req->lease.ttl_s : env->key_ttl_s;
-}
-
-static void request_add(struct auditrec *rec, const char *key, uint64_t num)
-{
-	struct auditrec_extra *x = rec->extra;
-
-	while (x->key)
-		x++;
-	*x = (struct auditrec_extra){ .key = key, .num = num };
 }
 
 static void request_record(const struct request_env *env, const struct peer *peer,
@@ -120,8 +103,9 @@ static void request_record(const struct request_env *env, const struct peer *pee
 
 	keyadmin_describe(req, &rec);
 	if (req->lease.takeover && granted)
-		request_add(&rec, "taken_over", 1);
-	request_mark_alarm(by, rec.extra);
+		auditrec_add_num(&rec, "taken_over", 1);
+	if (by->alarm)
+		auditrec_add_text(&rec, "alarm", "yes");
 	req->seq = audit_append(env->audit, &rec);
 	req->recorded = true;
 }

@@ -28,19 +28,18 @@ static enum wire_code request_lease_order(const struct request_env *env,
 		.club = what.club,
 		.peer = in->peer,
 	};
-	struct auditrec_extra *x = rec.extra;
 
 	if ((what.club && what.by_user) || req->wait_s > REVOKE_WAIT_MAX_S) {
 		*why = "a club and a user, or too long a wait";
 		return WIRE_CODE_INVALID;
 	}
 	revoke_count(env->leases, &what, &nleases, &nholders);
-	*x++ = (struct auditrec_extra){ .key = "leases", .num = nleases };
-	*x++ = (struct auditrec_extra){ .key = "holders", .num = nholders };
+	auditrec_add_num(&rec, "leases", nleases);
+	auditrec_add_num(&rec, "holders", nholders);
 	if (what.by_user)
-		*x++ = (struct auditrec_extra){ .key = "of_uid", .num = what.uid };
+		auditrec_add_num(&rec, "of_uid", what.uid);
 	if (req->text[0])
-		*x++ = (struct auditrec_extra){ .key = "reason", .text = req->text };
+		auditrec_add_text(&rec, "reason", req->text);
 	req->answer = WIRE_REVOKE_STATE;
 	req->seq = audit_append(env->audit, &rec);
 	req->recorded = true;

@@ -139,13 +139,11 @@ static void revoke_free(struct revoke_order *o)
 	free(o);
 }
 
-static void revoke_show(const struct leases *t, const struct revoke_order *o,
-			const struct lease *l)
+static void revoke_show(const struct revoke_order *o, const struct lease *l)
 {
 	const struct revoke_holder *h = revoke_holder_of(o, l->subject);
 	struct wire_packet p;
 
-	(void)t;
 	wire_init(&p, WIRE_REVOKE_STATE, o->req_id);
 	wire_put_num(&p, WIRE_WHAT, h && h->what != WIRE_WHAT_DONE ? h->what : WIRE_WHAT_SILENT);
 	wire_put_num(&p, WIRE_SEQ, o->seq);
@@ -169,7 +167,7 @@ static void revoke_answer(struct leases *t, struct revoke_order *o, unsigned int
 		return;
 	for (struct lease *l = lease_first(t); l; l = lease_after(t, l))
 		if (l->order == o->id && shown++ < REVOKE_SHOWN_MAX)
-			revoke_show(t, o, l);
+			revoke_show(o, l);
 	wire_init(&p, WIRE_REVOKE_STATE, o->req_id);
 	wire_put_num(&p, WIRE_WHAT, WIRE_WHAT_DONE);
 	wire_put_num(&p, WIRE_SEQ, o->seq);

@@ -17,10 +17,10 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "keyd/lib/log.h"
+#include "keyd/lib/mstime.h"
 #include "keyd/lib/secmem.h"
 #include "keyd/listener.h"
 #include "keyd/server.h"
@@ -70,14 +70,6 @@ struct server {
 	struct server_pending pending[AUDIT_BATCH_MAX];
 	unsigned int npending;
 };
-
-static int64_t server_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static int server_watch(struct server *s, int fd, void *what)
 {
@@ -137,7 +129,7 @@ static struct server_conn *server_add_conn(struct server *s, int fd, enum reques
 		return NULL;
 	c->fd = fd;
 	c->sock = sock;
-	c->deadline_ms = server_now_ms() + SERVER_HANDSHAKE_MS;
+	c->deadline_ms = mstime(CLOCK_MONOTONIC) + SERVER_HANDSHAKE_MS;
 	randombytes_buf(&c->conn_id, sizeof(c->conn_id));
 	if (peer_identify(fd, &c->peer) == 0)
 		c->lease = lease_conn_new(s->env->leases, fd, &c->peer, sock == REQUEST_KEY_SOCK);
@@ -260,7 +252,7 @@ static bool server_answer(struct server *s, struct server_pending *p, bool commi
 	ssize_t n = 0;
 
 	if (len == REQUEST_LATER) {
-		c->deadline_ms = server_now_ms() + (int64_t)p->req.wait_s * 1000 + SERVER_IDLE_MS;
+		c->deadline_ms = mstime(CLOCK_MONOTONIC) + (int64_t)p->req.wait_s * 1000 + SERVER_IDLE_MS;
 		return true;
 	}
 	/* The one who asked has ended: who reads its socket now is somebody else. */
@@ -277,7 +269,7 @@ static bool server_answer(struct server *s, struct server_pending *p, bool commi
 		lease_conn_greeted(c->lease, p->req.features);
 	}
 	c->granted |= is_key && c->sock == REQUEST_KEY_SOCK;
-	c->deadline_ms = server_now_ms() + SERVER_IDLE_MS;
+	c->deadline_ms = mstime(CLOCK_MONOTONIC) + SERVER_IDLE_MS;
 	return !p->req.hangup;
 }
 
@@ -310,7 +302,7 @@ static void server_answer_all(struct server *s)
 static void server_sweep(struct server *s)
 {
 	struct server_conn *c = s->conns, *next;
-	int64_t now_ms = server_now_ms();
+	int64_t now_ms = mstime(CLOCK_MONOTONIC);
 
 	if (now_ms - s->swept_ms < SERVER_SWEEP_MS)
 		return;

@@ -1,13 +1,12 @@
 #include <stdint.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 
+#include "keyd/lib/mstime.h"
 #include "keyd/watchdog.h"
 
 int watchdog_ping(void)
 {
 	static int64_t every_ms = -1, next_ms;	/* the loop is one thread */
-	struct timespec ts;
 	int64_t now_ms;
 	uint64_t usec;
 
@@ -15,8 +14,7 @@ int watchdog_ping(void)
 		every_ms = sd_watchdog_enabled(0, &usec) > 0 ? (int64_t)(usec / 2000) : 0;
 	if (every_ms == 0)
 		return -1;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now_ms = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	now_ms = mstime(CLOCK_MONOTONIC);
 	if (now_ms >= next_ms) {
 		sd_notify(0, "WATCHDOG=1");
 		next_ms = now_ms + every_ms;

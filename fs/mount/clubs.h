@@ -114,8 +114,9 @@ const char *clubs_name(const struct clubs_club *c);
  * clubs_tend(): end the leases whose time is over (with -ENOKEY if @lost: the daemon cannot be
  * asked), give back what is idle, and call @fn for all that is to be told the daemon; the
  * references are @fn's, to be put back after use.  @room: so many renewals at most.  Returns when
- * to come again.
+ * to come again, by clubs_now_ms(), the clock of leases.
  */
+int64_t clubs_now_ms(void);
 enum clubs_duty { CLUBS_RENEW, CLUBS_RELEASE };
 struct clubs_due {
 	enum clubs_duty duty;

@@ -88,7 +88,6 @@ bool clubs_usable(struct clubs_club *c);
 bool clubs_wanted(struct clubs_club *c);
 
 /* Of clubs_lease.c. */
-int64_t clubs_now_ms(void);
 /* clubs_lease_end(): it is over, and out of the list, whose reference goes to the event.  c->lock
  * is held. */
 void clubs_lease_end(struct clubs_club *c, struct clubs_lease *l, int err, uint32_t order);

@@ -2,20 +2,17 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "clubs_impl.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/mstime.h"
 
 #define REFUSED_MS 1000		/* how long a refusal is believed */
 #define LOG_EVERY_MS 1000	/* per club */
 
 int64_t clubs_now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_BOOTTIME, &ts);	/* a lease does not outlast a suspend */
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return mstime(CLOCK_BOOTTIME);	/* a lease does not outlast a suspend */
 }
 
 const char *clubs_name(const struct clubs_club *c)

@@ -18,6 +18,7 @@
 #include "fs/store/control.h"
 #include "keyd/lib/cleanup.h"
 #include "keyd/lib/log.h"
+#include "keyd/lib/mstime.h"
 #include "session.h"
 
 #define MAX_CONNS 16
@@ -38,14 +39,6 @@ struct controller {
 	struct pollfd fds[NFDS];	/* of a free connection: fd -1 */
 	int64_t deadline_ms[MAX_CONNS];
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static const char *reason(const struct control_msg *req, int err)
 {
@@ -195,7 +188,7 @@ static void welcome(struct controller *c)
 	for (int i = 0; i < MAX_CONNS; i++)
 		if (c->fds[CONNS + i].fd < 0) {
 			c->fds[CONNS + i].fd = fd_steal(&fd);
-			c->deadline_ms[i] = now_ms() + IDLE_MS;
+			c->deadline_ms[i] = mstime(CLOCK_MONOTONIC) + IDLE_MS;
 			return;
 		}
 	/* full: a connection closed at once tells the peer */
@@ -222,10 +215,10 @@ static void *run(void *arg)
 			if (p->fd < 0)
 				continue;
 			if (p->revents) {
-				c->deadline_ms[i] = now_ms() + IDLE_MS;
+				c->deadline_ms[i] = mstime(CLOCK_MONOTONIC) + IDLE_MS;
 				if (!serve(c, p->fd))
 					hang_up(c, i);
-			} else if (now_ms() >= c->deadline_ms[i]) {
+			} else if (mstime(CLOCK_MONOTONIC) >= c->deadline_ms[i]) {
 				hang_up(c, i);
 			}
 			p->revents = 0;

@@ -10,12 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "clubs.h"
 #include "devio.h"
 #include "inode.h"
-#include "keyd/lib/log.h"
 #include "session.h"
 
 #define MAX_HELD 4096
@@ -85,11 +83,7 @@ static bool waits(const struct fuse_in_header *h, const uint8_t *body, size_t le
 
 static void answer(struct defer *d, uint64_t unique, int err)
 {
-	const struct fuse_out_header h = { .len = sizeof(h), .error = -err, .unique = unique };
-
-	/* ENOENT: the kernel does not wait for it any more */
-	if (write(fuse_session_fd(d->s->se), &h, sizeof(h)) < 0 && errno != ENOENT)
-		log_debug("a held request could not be answered: %s", strerror(errno));
+	devio_answer(fuse_session_fd(d->s->se), unique, err, NULL, 0);
 }
 
 static void held_free(struct held *h)

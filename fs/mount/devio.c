@@ -13,6 +13,7 @@
 #include "devio.h"
 #include "defer.h"
 #include "fetch.h"
+#include "keyd/lib/log.h"
 #include "session.h"
 #include "statx.h"
 
@@ -72,6 +73,17 @@ void devio_adopt(const uint8_t *raw, size_t len)
 					 offsetof(struct fuse_init_in, flags2));
 		init_unique = h.unique;
 	}
+}
+
+void devio_answer(int fd, uint64_t unique, int err, const void *body, size_t len)
+{
+	struct fuse_out_header h = { .len = (uint32_t)(sizeof(h) + (err ? 0 : len)),
+				     .error = -err, .unique = unique };
+	const struct iovec iov[2] = { { &h, sizeof(h) }, { (void *)body, len } };
+
+	/* ENOENT: the kernel does not wait for it any more */
+	if (writev(fd, iov, err || len == 0 ? 1 : 2) < 0 && errno != ENOENT)
+		log_debug("a request could not be answered: %s", strerror(errno));
 }
 
 /*

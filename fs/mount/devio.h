@@ -34,6 +34,10 @@ int devio_install(struct fuse_session *se, const struct devio_events *events);
 /* devio_adopt(): this thread serves the request @raw, which another has read. */
 void devio_adopt(const uint8_t *raw, size_t len);
 
+/* devio_answer(): answer a request that libfuse has not seen, on the device @fd: @err, positive, or
+ * 0 with @len bytes of @body. */
+void devio_answer(int fd, uint64_t unique, int err, const void *body, size_t len);
+
 /*
  * devio_kill_suidgid(): does the request that this thread read last ask for it?  The server then
  * clears S_ISUID, and S_ISGID if the group may execute.  Only for WRITE, SETATTR, OPEN, CREATE.

@@ -10,14 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "clubs.h"
 #include "defer.h"
 #include "devio.h"
 #include "fs/store/tree.h"
 #include "inode.h"
-#include "keyd/lib/log.h"
+#include "keyd/lib/mstime.h"
 #include "session.h"
 
 enum {
@@ -51,14 +50,6 @@ struct fetch {
 	bool stop;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 static void held_free(struct held *h)
 {
 	sodium_memzero(h->raw, h->len);		/* names, values of attributes */
@@ -67,11 +58,7 @@ static void held_free(struct held *h)
 
 static void answer(struct fetch *f, uint64_t unique, int err)
 {
-	const struct fuse_out_header h = { .len = sizeof(h), .error = -err, .unique = unique };
-
-	/* ENOENT: the kernel does not wait for it any more */
-	if (write(fuse_session_fd(f->s->se), &h, sizeof(h)) < 0 && errno != ENOENT)
-		log_debug("a held request could not be answered: %s", strerror(errno));
+	devio_answer(fuse_session_fd(f->s->se), unique, err, NULL, 0);
 }
 
 /* Attributes of a club's root are asked for by whoever lists the clubs; that takes no lease, but
@@ -123,7 +110,7 @@ static bool hold(struct fetch *f, struct clubs_club *club, const struct fuse_in_
 		 const uint8_t *raw, size_t len)
 {
 	struct held *x = malloc(sizeof(*x) + len);
-	int64_t now = now_ms();
+	int64_t now = mstime(CLOCK_MONOTONIC);
 
 	if (!x)
 		return false;
@@ -269,7 +256,7 @@ static void attempt(struct fetch *f, struct held *x)
 	pthread_mutex_unlock(&f->lock);
 	r = clubs_fetch(x->club, &x->who);
 	pthread_mutex_lock(&f->lock);
-	now = now_ms();
+	now = mstime(CLOCK_MONOTONIC);
 	x->running = false;
 	if ((r == -ENOKEY || r == -EAGAIN) && now < x->deadline_ms && !x->answered && !f->stop) {
 		x->retry_ms = now + x->pause_ms;
@@ -300,7 +287,7 @@ static void *run(void *arg)
 
 	pthread_mutex_lock(&f->lock);
 	for (;;) {
-		x = pick(f, now_ms(), &next);
+		x = pick(f, mstime(CLOCK_MONOTONIC), &next);
 		if (x) {
 			x->running = true;
 			attempt(f, x);

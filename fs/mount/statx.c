@@ -8,11 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
+#include "devio.h"
 #include "fs/store/tree.h"
 #include "inode.h"
-#include "keyd/lib/log.h"
 #include "ops.h"
 #include "reply.h"
 #include "session.h"
@@ -89,10 +88,7 @@ static int answer(struct session *s, uint64_t nodeid, struct sx_out *out)
 
 bool statx_takes(struct session *s, int fd, const uint8_t *raw, size_t len)
 {
-	struct {
-		struct fuse_out_header h;
-		struct sx_out body;
-	} out = { 0 };
+	struct sx_out out = { 0 };
 	struct fuse_in_header h;
 	int r;
 
@@ -101,12 +97,7 @@ bool statx_takes(struct session *s, int fd, const uint8_t *raw, size_t len)
 	memcpy(&h, raw, sizeof(h));
 	if (h.opcode != OPCODE_STATX)
 		return false;
-	r = answer(s, h.nodeid, &out.body);
-	out.h.unique = h.unique;
-	out.h.error = r < 0 ? -reply_errno(r, false) : 0;
-	out.h.len = r < 0 ? sizeof(out.h) : sizeof(out);
-	/* ENOENT: the kernel does not wait for it any more */
-	if (write(fd, &out, out.h.len) < 0 && errno != ENOENT)
-		log_debug("statx could not be answered: %s", strerror(errno));
+	r = answer(s, h.nodeid, &out);
+	devio_answer(fd, h.unique, r < 0 ? reply_errno(r, false) : 0, &out, sizeof(out));
 	return true;
 }

@@ -74,14 +74,6 @@ struct warden {
 	unsigned int head, nsent;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 static void wake(struct warden *w)
 {
 	const uint64_t one = 1;
@@ -270,7 +262,7 @@ static void connect_if_needed(struct warden *w, int64_t now)
 		w->backoff_ms = w->backoff_ms ? 2 * w->backoff_ms : BACKOFF_MIN_MS;
 		if (w->backoff_ms > BACKOFF_MAX_MS)
 			w->backoff_ms = BACKOFF_MAX_MS;
-		w->retry_ms = now_ms() + w->backoff_ms;
+		w->retry_ms = clubs_now_ms() + w->backoff_ms;
 		return;
 	}
 	if (w->lost)
@@ -354,7 +346,7 @@ static void obey(struct warden *w, const struct keyclient_event *e)
 		if (!w->orders[i].id || w->orders[i].id == e->id)
 			o = &w->orders[i];
 	if (o)
-		*o = (struct order){ .id = e->id, .since_ms = now_ms() };
+		*o = (struct order){ .id = e->id, .since_ms = clubs_now_ms() };
 	pthread_mutex_unlock(&w->lock);
 	clubs_revoke(w->s->clubs, e->club[0] ? e->club : NULL, e->by_user ? &e->uid : NULL, e->seq,
 		     e->id);
@@ -434,7 +426,7 @@ static void hear(struct warden *w)
 /* One round; returns how long to wait. */
 static int work(struct warden *w)
 {
-	int64_t now = now_ms(), next, busy_at;
+	int64_t now = clubs_now_ms(), next, busy_at;
 
 	pthread_mutex_lock(&w->lock);
 	w->next_ms = INT64_MAX;		/* what comes from now on wakes */
@@ -452,7 +444,7 @@ static int work(struct warden *w)
 		next = w->next_ms;
 	w->next_ms = next;
 	pthread_mutex_unlock(&w->lock);
-	now = now_ms();
+	now = clubs_now_ms();
 	return next <= now ? 0 : next - now > 60000 ? 60000 : (int)(next - now);
 }
 

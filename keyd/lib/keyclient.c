@@ -16,13 +16,13 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
 #include "clubname.h"
 #include "keyclient_ask.h"
 #include "keyclient_impl.h"
+#include "mstime.h"
 #include "pidfd.h"
 #include "secmem.h"
 
@@ -91,20 +91,12 @@ void keyclient_close(struct keyclient *c)
 	free(c);
 }
 
-int64_t keyclient_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 int keyclient_wait(int fd, short events, int64_t deadline_ms)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };
 
 	for (;;) {
-		int64_t left_ms = deadline_ms - keyclient_now_ms();
+		int64_t left_ms = deadline_ms - mstime(CLOCK_MONOTONIC);
 		int n;
 
 		if (left_ms <= 0)
@@ -284,7 +276,7 @@ static int keyclient_own(struct keyclient *c)
 static int keyclient_call(struct keyclient *c, enum keyclient_chan ch, struct wire_packet *req,
 			  enum wire_type want, struct wire_packet *ans)
 {
-	int64_t deadline_ms = keyclient_now_ms() + KEYCLIENT_TIMEOUT_MS;
+	int64_t deadline_ms = mstime(CLOCK_MONOTONIC) + KEYCLIENT_TIMEOUT_MS;
 	int r = keyclient_own(c);
 
 	if (r < 0)

@@ -24,7 +24,6 @@ struct keyclient {
 	uint8_t *buf;			/* WIRE_PACKET_MAX, secmem_alloc() by the owner */
 };
 
-int64_t keyclient_now_ms(void);
 /* keyclient_wait(): until @fd is ready for @events.  0, -ETIMEDOUT or -errno. */
 int keyclient_wait(int fd, short events, int64_t deadline_ms);
 /* The first @len bytes of c->buf; a packet into c->buf, whose length it returns. */

@@ -7,6 +7,7 @@
 
 #include "clubname.h"
 #include "keyclient_impl.h"
+#include "mstime.h"
 
 int keyclient_hold(struct keyclient *c)
 {
@@ -15,7 +16,7 @@ int keyclient_hold(struct keyclient *c)
 	c->features |= WIRE_FEATURE_REVOKE;
 	if (c->chan[KEYCLIENT_KEYS].fd >= 0)
 		return c->chan[KEYCLIENT_KEYS].fd;
-	r = keyclient_connect(c, KEYCLIENT_KEYS, keyclient_now_ms() + KEYCLIENT_TIMEOUT_MS);
+	r = keyclient_connect(c, KEYCLIENT_KEYS, mstime(CLOCK_MONOTONIC) + KEYCLIENT_TIMEOUT_MS);
 	if (r < 0) {
 		keyclient_drop(c, KEYCLIENT_KEYS);
 		return r == -ENOENT ? -ENOKEY : keyclient_map(r);

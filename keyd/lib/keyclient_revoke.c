@@ -5,6 +5,7 @@
 
 #include "clubname.h"
 #include "keyclient_impl.h"
+#include "mstime.h"
 
 #define KEYCLIENT_REASON_MAX 1024
 
@@ -69,7 +70,7 @@ int keyclient_revoke(struct keyclient *c, const struct keyclient_order *o,
 		     void (*fn)(void *arg, const struct keyclient_left *left), void *arg,
 		     struct keyclient_outcome *out)
 {
-	int64_t deadline_ms = keyclient_now_ms() + KEYCLIENT_TIMEOUT_MS;
+	int64_t deadline_ms = mstime(CLOCK_MONOTONIC) + KEYCLIENT_TIMEOUT_MS;
 	struct keyclient_left left;
 	struct wire_packet p;
 	uint32_t id;
