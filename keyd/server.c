@@ -252,7 +252,8 @@ static bool server_answer(struct server *s, struct server_pending *p, bool commi
 	ssize_t n = 0;
 
 	if (len == REQUEST_LATER) {
-		c->deadline_ms = mstime(CLOCK_MONOTONIC) + (int64_t)p->req.wait_s * 1000 + SERVER_IDLE_MS;
+		c->deadline_ms = mstime(CLOCK_MONOTONIC) +
+					 (int64_t)p->req.wait_s * 1000 + SERVER_IDLE_MS;
 		return true;
 	}
 	/* The one who asked has ended: who reads its socket now is somebody else. */
