@@ -1,4 +1,3 @@
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,6 +8,7 @@
 
 #include "keyd/auditseg.h"
 #include "keyd/lib/cleanup.h"
+#include "keyd/lib/direach.h"
 
 void auditseg_name(uint32_t number, const char *suffix, char out[static AUDITSEG_NAME_MAX])
 {
@@ -30,36 +30,37 @@ static uint32_t auditseg_number(const char *name)
 	return strcmp(name, again) == 0 ? number : 0;
 }
 
+struct auditseg_seen {
+	uint32_t count, last;
+};
+
+static int auditseg_see(void *arg, int dirfd, const char *name)
+{
+	struct auditseg_seen *seen = arg;
+	uint32_t number = auditseg_number(name);
+
+	(void)dirfd;
+	seen->count += number != 0;
+	seen->last = number > seen->last ? number : seen->last;
+	return 0;
+}
+
 int auditseg_count(int dirfd, uint32_t *missing)
 {
-	uint32_t count = 0, last = 0;
+	struct auditseg_seen seen = { 0 };
 	char name[AUDITSEG_NAME_MAX];
-	const struct dirent *de;
-	AUTO_FD fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	int r;
+	int r = direach(dirfd, auditseg_see, &seen);
 
-	if (!dir)
-		return -errno;
-	fd_steal(&fd);
-	while ((errno = 0, de = readdir(dir))) {
-		uint32_t number = auditseg_number(de->d_name);
-
-		count += number != 0;
-		last = number > last ? number : last;
-	}
-	r = -errno;
-	closedir(dir);
 	if (r < 0)
 		return r;
-	if (count > 0 && faccessat(dirfd, AUDITSEG_OLD_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (seen.count > 0 && faccessat(dirfd, AUDITSEG_OLD_FILE, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return -EEXIST;
-	for (*missing = 1; *missing <= last && count != last; ++*missing) {
+	for (*missing = 1; *missing <= seen.last && seen.count != seen.last; ++*missing) {
 		auditseg_name(*missing, "", name);
 		if (faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
 			return -ENOENT;
 	}
-	return (int)count;
+	return (int)seen.count;
 }
 
 int auditseg_open(int dirfd, uint32_t number, int flags)

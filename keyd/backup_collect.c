@@ -3,7 +3,6 @@
  * the index changes with each of them, so what was read between two equal looks at the index
  * belongs together.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,6 +20,7 @@
 #include "keyd/keystore.h"
 #include "keyd/lib/bytes.h"
 #include "keyd/lib/cleanup.h"
+#include "keyd/lib/direach.h"
 #include "keyd/lib/log.h"
 #include "keyd/lib/secmem.h"
 #include "keyd/master.h"
@@ -92,26 +92,6 @@ static int collect_file(struct backup *b, int dirfd, const char *prefix, const c
 	return r;
 }
 
-static int collect_each(int dirfd, int (*fn)(void *arg, int dirfd, const char *name), void *arg)
-{
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *de;
-
-	if (!dir) {
-		r = -errno;
-		if (fd >= 0)
-			close(fd);
-		return r;
-	}
-	while (r == 0 && (errno = 0, de = readdir(dir)))
-		r = de->d_name[0] == '.' ? 0 : fn(arg, dirfd, de->d_name);
-	if (r == 0 && errno)
-		r = -errno;
-	closedir(dir);
-	return r;
-}
-
 struct collect {
 	struct backup *b;
 	uint8_t *buf;			/* KEYFILE_SIZE_MAX, locked */
@@ -122,6 +102,8 @@ static int collect_key(void *arg, int dirfd, const char *name)
 {
 	struct collect *c = arg;
 
+	if (name[0] == '.')	/* a write that is not done */
+		return 0;
 	return collect_file(c->b, dirfd, KEYSTORE_DIR "/", name, c->buf);
 }
 
@@ -131,7 +113,7 @@ static int collect_segment(void *arg, int dirfd, const char *name)
 	size_t len = strlen(name);
 
 	(void)dirfd;
-	if (len > 6 && len < sizeof(c->segment) && strcmp(name + len - 6, ".jsonl") == 0 &&
+	if (name[0] != '.' && len > 6 && len < sizeof(c->segment) && strcmp(name + len - 6, ".jsonl") == 0 &&
 	    strcmp(name, c->segment) > 0)
 		memcpy(c->segment, name, len + 1);
 	return 0;
@@ -145,7 +127,7 @@ static int collect_head(struct collect *c, int state_dirfd)
 	size_t end, from;
 	struct stat st;
 	ssize_t n;
-	int r = dir < 0 ? -errno : collect_each(dir, collect_segment, c);
+	int r = dir < 0 ? -errno : direach(dir, collect_segment, c);
 
 	if (r < 0 || !c->segment[0])
 		return r;
@@ -169,7 +151,7 @@ static int collect_head(struct collect *c, int state_dirfd)
 static int collect_all(struct collect *c, int state_dirfd)
 {
 	AUTO_FD keys = openat(state_dirfd, KEYSTORE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r = keys < 0 ? -errno : collect_each(keys, collect_key, c);
+	int r = keys < 0 ? -errno : direach(keys, collect_key, c);
 
 	if (r == 0)
 		r = collect_file(c->b, state_dirfd, "", MASTER_PARAMS_FILE, c->buf);

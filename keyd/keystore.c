@@ -4,7 +4,6 @@
  * 2. What is in memory is on the disk: memory changes only after that (keystore_change.c).
  * 3. The index names the generation in memory of each file of version 2.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -17,6 +16,7 @@
 #include "keyd/bisect.h"
 #include "keyd/keystore_impl.h"
 #include "keyd/lib/cleanup.h"
+#include "keyd/lib/direach.h"
 #include "keyd/lib/log.h"
 #include "keyd/lib/secmem.h"
 
@@ -124,42 +124,35 @@ static int keystore_load_file(struct keystore *ks, const char *file, uint8_t *ra
 	return r;
 }
 
-static DIR *keystore_opendir(int dirfd)
-{
-	AUTO_FD fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+struct keystore_loading {
+	struct keystore *ks;
+	bool accept;
+	uint8_t *raw;		/* KEYFILE_SIZE_MAX */
+};
 
-	if (dir)
-		fd_steal(&fd);
-	return dir;
+/* A damaged file costs its own club only. */
+static int keystore_load_one(void *arg, int dirfd, const char *name)
+{
+	struct keystore_loading *l = arg;
+	char shown[256];
+	int r;
+
+	(void)dirfd;
+	if (name[0] == '.')	/* also a write that a crash cut short */
+		return 0;
+	r = keystore_load_file(l->ks, name, l->raw, l->accept);
+	if (r < 0)
+		log_err(-r, "key file '%s' is unusable, so its club stays locked; "
+			"restore it from a backup", log_escape(shown, sizeof(shown), name));
+	return r == -ENOMEM ? r : 0;
 }
 
 static int keystore_load(struct keystore *ks, bool accept)
 {
-	DIR *dir = keystore_opendir(ks->dirfd);
-	const struct dirent *de;
-	uint8_t *raw = NULL;
-	char shown[256];
-	int r = 0;
+	struct keystore_loading l = { ks, accept, malloc(KEYFILE_SIZE_MAX) };
+	int r = l.raw ? direach(ks->dirfd, keystore_load_one, &l) : -ENOMEM;
 
-	if (!dir)
-		return -errno;
-	raw = malloc(KEYFILE_SIZE_MAX);
-	if (!raw)
-		r = -ENOMEM;
-	while (r != -ENOMEM && (errno = 0, de = readdir(dir))) {
-		if (de->d_name[0] == '.')	/* also a write that a crash cut short */
-			continue;
-		r = keystore_load_file(ks, de->d_name, raw, accept);
-		if (r < 0)
-			log_err(-r, "key file '%s' is unusable, so its club stays locked; "
-				"restore it from a backup",
-				log_escape(shown, sizeof(shown), de->d_name));
-	}
-	if (r != -ENOMEM)	/* what readdir() ended with */
-		r = -errno;
-	free(raw);
-	closedir(dir);
+	free(l.raw);
 	return r;
 }
 
@@ -173,27 +166,18 @@ static int keystore_open_dir(int state_dirfd)
 	return fd < 0 ? -errno : fd;
 }
 
+static int keystore_is_key(void *arg, int dirfd, const char *name)
+{
+	(void)arg;
+	(void)dirfd;
+	return name[0] != '.';
+}
+
 int keystore_has_keys(int state_dirfd)
 {
-	int fd = keystore_open_dir(state_dirfd);
-	const struct dirent *de;
-	DIR *dir;
-	int r = 0;
+	AUTO_FD fd = keystore_open_dir(state_dirfd);
 
-	if (fd < 0)
-		return fd;
-	dir = fdopendir(fd);
-	if (!dir) {
-		r = -errno;
-		close(fd);
-		return r;
-	}
-	while (r == 0 && (errno = 0, de = readdir(dir)))
-		r = de->d_name[0] != '.';
-	if (r == 0 && errno)
-		r = -errno;
-	closedir(dir);
-	return r;
+	return fd < 0 ? fd : direach(fd, keystore_is_key, NULL);
 }
 
 /* The index; a new one where there is none, which then misses no file that was ever changed. */
