@@ -113,8 +113,8 @@ static int collect_segment(void *arg, int dirfd, const char *name)
 	size_t len = strlen(name);
 
 	(void)dirfd;
-	if (name[0] != '.' && len > 6 && len < sizeof(c->segment) && strcmp(name + len - 6, ".jsonl") == 0 &&
-	    strcmp(name, c->segment) > 0)
+	if (name[0] != '.' && len > 6 && len < sizeof(c->segment) &&
+	    strcmp(name + len - 6, ".jsonl") == 0 && strcmp(name, c->segment) > 0)
 		memcpy(c->segment, name, len + 1);
 	return 0;
 }

@@ -704,14 +704,23 @@ def test_it_goes_to_the_background_when_the_sockets_listen(kd):
     assert kd.audit()[-1]["ev"] == "daemon.stop"
 
 
-def test_it_tells_systemd_that_it_is_ready(kd):
+@contextlib.contextmanager
+def started_by_systemd(kd, **environment):
+    """Start the daemon as a service manager does; the socket on which it says how it is."""
     path = kd.path("notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(path)
         sock.settimeout(20)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("NOTIFY_SOCKET", path)
+            patch.delenv("WATCHDOG_PID", raising=False)
+            for name, value in {"NOTIFY_SOCKET": path, **environment}.items():
+                patch.setenv(name, value)
             kd.start()
+        yield sock
+
+
+def test_it_tells_systemd_that_it_is_ready(kd):
+    with started_by_systemd(kd) as sock:
         assert sock.recv(4096) == b"READY=1"
         kd.stop()
         assert sock.recv(4096) == b"STOPPING=1"

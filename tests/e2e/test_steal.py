@@ -11,7 +11,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import time
@@ -21,7 +20,8 @@ import pytest
 import clubsite
 import keyfiles
 from clubsite import NOBODY, as_user
-from test_keyd import ID, KEYD, Keyd, code, kd, root, strace, wait_for  # noqa: F401 (a fixture)
+from test_keyd import (ID, KEYD, Keyd, code, kd, root, started_by_systemd,  # noqa: F401 (a fixture)
+                       strace, wait_for)
 
 SAN = clubsite.SAN
 no_san = pytest.mark.skipif(SAN, reason="a sanitizer needs what the sandbox forbids")
@@ -401,15 +401,7 @@ def test_a_user_without_a_name_is_looked_up_inside_the_sandbox(kd):
 # ---- the unit
 
 def test_the_watchdog_is_told(kd):
-    path = kd.path("notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(path)
-        sock.settimeout(20)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("NOTIFY_SOCKET", path)
-            patch.setenv("WATCHDOG_USEC", "300000")
-            patch.delenv("WATCHDOG_PID", raising=False)
-            kd.start()
+    with started_by_systemd(kd, WATCHDOG_USEC="300000") as sock:
         assert sock.recv(4096) == b"READY=1"
         began = time.monotonic()
         for _ in range(4):
